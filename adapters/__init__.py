@@ -1,0 +1,1 @@
+"""How others talk to the hub: HTTP applications, console and command line."""

@@ -1,0 +1,1 @@
+"""What the hub holds: storage, vault, audit and the people store."""

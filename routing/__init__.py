@@ -1,0 +1,1 @@
+"""How a message travels: store, routes, brokers, relay, worker, retry and replay."""
