@@ -1,0 +1,1 @@
+"""Storage: the database pool, the embedded server, group commit and partitions."""

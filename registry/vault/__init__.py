@@ -1,0 +1,1 @@
+"""The vault: keys, cipher and blind index."""

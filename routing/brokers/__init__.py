@@ -1,0 +1,1 @@
+"""The brokers that carry parcels from the outbox to the workers."""
