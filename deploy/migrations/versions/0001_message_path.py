@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from alembic import op
+from sqlalchemy.util import await_only
 
 revision = "0001"
 down_revision = None
@@ -15,7 +16,8 @@ depends_on = None
 def upgrade() -> None:
     """Create every table of the message path."""
     script = Path(__file__).with_suffix(".sql").read_text(encoding="utf-8")
-    op.get_bind().exec_driver_sql(script)
+    # A script of many statements cannot be prepared, so it goes to asyncpg itself, inside the open transaction.
+    await_only(op.get_bind().connection.driver_connection.execute(script))
 
 
 def downgrade() -> None:

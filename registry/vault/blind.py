@@ -1,0 +1,28 @@
+"""The blind index: finds equal values without showing them."""
+
+from __future__ import annotations
+
+import hmac
+import unicodedata
+from hashlib import sha256
+
+
+class BlindIndex:
+    """Keyed hashes of normalised values; equal values give equal hashes, nothing else can be read from them."""
+
+    __slots__ = ("_key",)
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def __repr__(self) -> str:
+        return "BlindIndex()"
+
+    def index(self, label: str, value: str) -> bytes:
+        """Return the first 16 bytes of HMAC-SHA256 over label and value (NFKC, trimmed); labels keep uses apart."""
+        text = value if value.isascii() else unicodedata.normalize("NFKC", value)
+        return hmac.digest(self._key, f"{label}\x00{text.strip()}".encode(), sha256)[:16]
+
+    def digest(self, label: str, raw: bytes) -> bytes:
+        """Return the first 16 bytes of HMAC-SHA256 over label and exact bytes."""
+        return hmac.digest(self._key, label.encode() + b"\x00" + raw, sha256)[:16]
