@@ -1,0 +1,62 @@
+"""Fixtures every test may use: a migrated database of its own and a broker of its own."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+# Tests are imported by file (importlib mode); what they share lies in tests/services and needs a place on the path.
+sys.path.append(str(Path(__file__).resolve().parent))
+
+from services import postgres, rabbitmq
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[str]:
+    """The URL of an administration database of a real PostgreSQL."""
+    with postgres.server() as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def migrated_template(postgres_server: str) -> Iterator[str]:
+    """The name of a migrated, empty database that others are copied from."""
+    name = f"{postgres.fresh_name()}_template"
+    try:
+        postgres.migrate(postgres.create(postgres_server, name))
+        yield name
+    finally:
+        postgres.drop(postgres_server, name)
+
+
+@pytest.fixture
+def database_url(postgres_server: str, migrated_template: str) -> Iterator[str]:
+    """The URL of a fresh, migrated database, dropped after the test."""
+    name = postgres.fresh_name()
+    try:
+        yield postgres.create(postgres_server, name, migrated_template)
+    finally:
+        postgres.drop(postgres_server, name)
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_server() -> Iterator[rabbitmq.Server]:
+    """A real RabbitMQ and, where it is ours to command, its control program."""
+    with rabbitmq.server() as found:
+        yield found
+
+
+@pytest.fixture
+def broker_url(rabbitmq_server: rabbitmq.Server) -> str:
+    """The AMQP URL of an empty virtual host; of the shared one where none can be made: then use `broker_prefix` too."""
+    return rabbitmq_server.fresh_url()
+
+
+@pytest.fixture
+def broker_prefix() -> str:
+    """A prefix of queue names that no other test uses."""
+    return f"hub-{secrets.token_hex(4)}"
