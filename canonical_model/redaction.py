@@ -18,6 +18,7 @@ MARK: Final = "•"
 """What every replaced value begins with; the class follows: `•personal`."""
 UNKNOWN: Final = f"{MARK}unknown"
 INVALID: Final = f"{MARK}invalid"
+_MAX_DEPTH: Final = 64
 PUBLIC_ONLY: Final = frozenset({Privacy.PUBLIC})
 
 
@@ -49,18 +50,18 @@ def redact(
     model = MESSAGE_TYPES.get(type_or_model) if isinstance(type_or_model, str) else type_or_model
     if model is None:
         return {UNKNOWN: len(data)} if data else {}
-    return _redact(model, data, allowed)
+    return _redact(model, data, allowed, 0)
 
 
 def _redact(
-    model: type[CanonicalModel], data: Mapping[str, Any], allowed: frozenset[Privacy]
+    model: type[CanonicalModel], data: Mapping[str, Any], allowed: frozenset[Privacy], depth: int
 ) -> dict[str, Any]:
     plan = _plan(model)
     shown: dict[str, Any] = {}
     unknown = 0
     for name, value in data.items():
         if name in plan.nested:
-            shown[name] = _redact_nested(plan.nested[name], value, allowed)
+            shown[name] = _redact_nested(plan.nested[name], value, allowed, depth + 1)
         elif name not in plan.leaves:
             unknown += 1
         elif value is None:
@@ -76,13 +77,17 @@ def _redact(
     return shown
 
 
-def _redact_nested(model: type[CanonicalModel], value: Any, allowed: frozenset[Privacy]) -> Any:
+def _redact_nested(model: type[CanonicalModel], value: Any, allowed: frozenset[Privacy], depth: int) -> Any:
     if value is None:
         return None
-    if isinstance(value, Mapping):
-        return _redact(model, value, allowed)
-    if isinstance(value, list | tuple):
-        return [_redact(model, item, allowed) if isinstance(item, Mapping) else INVALID for item in value]
+    if depth <= _MAX_DEPTH:
+        if isinstance(value, Mapping):
+            return _redact(model, value, allowed, depth)
+        if isinstance(value, list | tuple):
+            return [
+                _redact(model, item, allowed, depth) if isinstance(item, Mapping) else INVALID
+                for item in value
+            ]
     return INVALID
 
 

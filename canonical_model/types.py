@@ -57,7 +57,7 @@ _FIELD_NAMES: Final = frozenset(
 )
 _SAFE_LIMITS: Final = ("max_length", "min_length", "ge", "le", "gt", "lt", "reason")
 _VALIDATORS: Final[Mapping[str, SchemaValidator]] = {
-    name: cast(SchemaValidator, model.__pydantic_validator__) for name, model in MESSAGE_TYPES.items()
+    name: cast("SchemaValidator", model.__pydantic_validator__) for name, model in MESSAGE_TYPES.items()
 }
 
 
@@ -90,7 +90,7 @@ def validate_data(message_type: str, data: Mapping[str, Any]) -> CanonicalModel:
             remedy="Send a JSON object of text, numbers, booleans, lists and objects.",
         ) from None
     try:
-        return cast(CanonicalModel, validator.validate_json(raw, strict=True))
+        return cast("CanonicalModel", validator.validate_json(raw, strict=True))
     except ValidationError as error:
         raise refusal_of(error, message_type) from None
 
