@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from typing import Protocol
 
 from routing.brokers.contract import Parcel
+from routing.brokers.wire import encode_body
 
 
 class Owner(Protocol):
@@ -47,8 +48,8 @@ class ConfirmWindow:
         self.closed = False
         self._next = 1
         self._low = 1
-        self._pending: dict[int, tuple[Parcel, Owner]] = {}
-        self._returned: set[bytes] = set()
+        self._pending: dict[int, tuple[Parcel, Owner, str]] = {}
+        self._returned: Counter[tuple[str, str, bytes]] = Counter()
         self._waiters: deque[asyncio.Future[None]] = deque()
 
     def __len__(self) -> int:
@@ -59,9 +60,9 @@ class ConfirmWindow:
         """Whether a publisher must wait before it sends the next parcel."""
         return len(self._pending) >= self.bound
 
-    def enter(self, parcel: Parcel, owner: Owner) -> None:
+    def enter(self, parcel: Parcel, owner: Owner, exchange: str) -> None:
         """Note a parcel that is being sent now; call in the order of sending."""
-        self._pending[self._next] = (parcel, owner)
+        self._pending[self._next] = (parcel, owner, exchange)
         self._next += 1
 
     async def room(self) -> None:
@@ -78,9 +79,9 @@ class ConfirmWindow:
             self._waiters.append(waiter)
             await waiter
 
-    def returned(self, ids: bytes) -> None:
-        """Note that no queue took the parcel with these ids."""
-        self._returned.add(ids)
+    def returned(self, exchange: str, route: str, body: bytes) -> None:
+        """Note that no queue took a parcel; the confirm that follows tells nothing more."""
+        self._returned[exchange, route, body] += 1
 
     def on_ack(self, tag: int, multiple: bool) -> None:
         """Settle one tag, or all up to it."""
@@ -94,7 +95,7 @@ class ConfirmWindow:
         """Report everything in the window as not confirmed: the channel is gone."""
         self.closed = True
         pending, self._pending = self._pending, {}
-        for parcel, owner in pending.values():
+        for parcel, owner, _ in pending.values():
             owner.settled(parcel, False)
         self._wake()
 
@@ -105,18 +106,20 @@ class ConfirmWindow:
             entry = pending.pop(number, None)
             if entry is None:
                 continue
-            parcel, owner = entry
-            good = confirmed
-            if self._returned:
-                ids = parcel.delivery_id.bytes + parcel.message_id.bytes
-                if ids in self._returned:
-                    self._returned.discard(ids)
-                    good = False
-            owner.settled(parcel, good)
+            parcel, owner, exchange = entry
+            owner.settled(parcel, confirmed and not (self._returned and self._came_back(parcel, exchange)))
         if multiple or tag == self._low:
             self._low = tag + 1
         if self._waiters and not self.full:
             self._wake()
+
+    def _came_back(self, parcel: Parcel, exchange: str) -> bool:
+        key = (exchange, parcel.route, encode_body(parcel))
+        if not self._returned[key]:
+            return False
+        self._returned[key] -= 1
+        self._returned = +self._returned
+        return True
 
     def _wake(self) -> None:
         while self._waiters:

@@ -119,15 +119,7 @@ class RabbitMQBroker:
                     if window.closed or window is not self._window or self._sender.blocked:
                         batch.settled(parcel, False)
                     else:
-                        self._send(
-                            channel,
-                            window,
-                            batch,
-                            parcel,
-                            exchange,
-                            parcel.route,
-                            encode_headers(parcel.headers, now),
-                        )
+                        self._send(batch, parcel, exchange, encode_headers(parcel.headers, now))
                 await batch.done
         except TimeoutError:
             # Whatever confirms come later come too late: begin anew on another connection.
@@ -196,7 +188,7 @@ class RabbitMQBroker:
         method = self._methods.get((exchange, key))
         if method is None:
             method = self._methods[exchange, key] = publish_method(channel.number, exchange, key)
-        self._window.enter(parcel, owner)
+        self._window.enter(parcel, owner, exchange)
         channel.connection.write(method + publish_content(channel.number, table, encode_body(parcel)))
 
     async def _move(self, parcel: Parcel, *, delay: float | None, reason: str | None) -> bool:
@@ -212,9 +204,7 @@ class RabbitMQBroker:
         elif reason is not None:
             extra[REASON] = reason
         batch = Batch(1)
-        self._send(
-            channel, window, batch, parcel, exchange, parcel.route, encode_headers(parcel.headers, now, extra)
-        )
+        self._send(batch, parcel, exchange, encode_headers(parcel.headers, now, extra))
         try:
             await asyncio.wait_for(batch.done, self._confirm_seconds)
         except TimeoutError:
@@ -277,7 +267,7 @@ class RabbitMQBroker:
 
     def _returned(self, window: ConfirmWindow, method: Any, body: bytes) -> None:
         log.error("No queue took a parcel; it stays in the outbox.", extra={"route": method.routing_key})
-        window.returned(body)
+        window.returned(method.exchange, method.routing_key, body)
 
     def _spawn(self, work: Any) -> None:
         task = asyncio.get_running_loop().create_task(work)

@@ -138,7 +138,7 @@ class WireConnection(AsyncioConnection):  # type: ignore[misc]  # pika's base ha
             self._adapter_emit_data(data)
 
     def _on_data_available(self, data_in: bytes) -> None:
-        rest: bytes = self._frame_buffer
+        rest: bytes = self._frame_buffer  # type: ignore[has-type]
         data = rest + data_in if rest else data_in
         self._frame_buffer = b""
         at = 0
