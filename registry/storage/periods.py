@@ -29,7 +29,9 @@ def _name(table: str, start: datetime, length: Length) -> str:
     return f"{table}_{start:%Y%m%d}" if length == "day" else f"{table}_{start:%Y%m}"
 
 
-async def ensure(pool: asyncpg.Pool, length: Length, *, now: datetime | None = None, ahead: int = 3) -> list[str]:
+async def ensure(
+    pool: asyncpg.Pool, length: Length, *, now: datetime | None = None, ahead: int = 3
+) -> list[str]:
     """Make the partitions of the previous, this and the next `ahead` periods; return the names made. Safe to repeat."""
     moment = now or datetime.now(UTC)
     made: list[str] = []
@@ -52,7 +54,9 @@ async def ensure(pool: asyncpg.Pool, length: Length, *, now: datetime | None = N
     return made
 
 
-async def _covered(connection: asyncpg.Connection, table: str, start: datetime, end: datetime) -> bool:
+async def _covered(
+    connection: asyncpg.pool.PoolConnectionProxy, table: str, start: datetime, end: datetime
+) -> bool:
     """Say whether another partition already holds part of the range (the length was changed)."""
     rows = await connection.fetch(
         "SELECT pg_get_expr(c.relpartbound, c.oid) AS bound FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "

@@ -14,7 +14,11 @@ from typing import Final
 import asyncpg
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from cryptography.hazmat.primitives.keywrap import InvalidUnwrap, aes_key_unwrap_with_padding, aes_key_wrap_with_padding
+from cryptography.hazmat.primitives.keywrap import (
+    InvalidUnwrap,
+    aes_key_unwrap_with_padding,
+    aes_key_wrap_with_padding,
+)
 
 from canonical_model.errors import ConfigError, Defect
 from registry.settings import HubSettings
@@ -98,7 +102,9 @@ class KeyEncryptionKey:
 
     def derive(self, purpose: str) -> bytes:
         """Return a 32-byte key for one purpose (HKDF-SHA256, RFC 5869)."""
-        return HKDF(algorithm=hashes.SHA256(), length=32, salt=None, info=f"openspp-hub {purpose}".encode()).derive(self._secret)
+        return HKDF(
+            algorithm=hashes.SHA256(), length=32, salt=None, info=f"openspp-hub {purpose}".encode()
+        ).derive(self._secret)
 
 
 class Vault:
@@ -124,7 +130,9 @@ class Vault:
         now = datetime.now(UTC)
         expires = None
         if retention_days is not None:
-            month_end = (now.replace(day=1) + timedelta(days=32)).replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+            month_end = (now.replace(day=1) + timedelta(days=32)).replace(
+                day=1, hour=0, minute=0, second=0, microsecond=0
+            )
             expires = month_end + timedelta(days=retention_days)
         async with database_errors("fetching a data key"), self._pool.acquire() as connection:
             row = await connection.fetchrow("SELECT id, wrapped FROM data_key WHERE scope = $1", scope)
@@ -137,6 +145,7 @@ class Vault:
                     expires,
                 )
                 row = await connection.fetchrow("SELECT id, wrapped FROM data_key WHERE scope = $1", scope)
+        assert row is not None  # inserted just above, and keys are never deleted
         key = self._unwrap(row["id"], row["wrapped"])
         # Scopes of past months are of no more use here.
         month = scope.split(":")[1]

@@ -1,0 +1,107 @@
+"""The breaker and the concurrency bound of one target."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from enum import IntEnum
+from types import TracebackType
+
+from routing import metrics
+
+
+class BreakerState(IntEnum):
+    """Closed lets everything through, open nothing, half-open one trial."""
+
+    CLOSED = 0
+    HALF_OPEN = 1
+    OPEN = 2
+
+
+class Breaker:
+    """Opens after `threshold` failures in a row, waits `first` seconds (doubling to `longest`), then tries one."""
+
+    def __init__(self, target: str, *, threshold: int = 5, first: float = 2.0, longest: float = 60.0) -> None:
+        self.target = target
+        self._threshold = threshold
+        self._first = first
+        self._longest = longest
+        self._failures = 0
+        self._pause = first
+        self._until = 0.0
+        self._changed = asyncio.Event()
+        self._trial = False
+        self.state = BreakerState.CLOSED
+
+    def _set(self, state: BreakerState) -> None:
+        if state is not self.state:
+            self.state = state
+            metrics.breaker(self.target, state.name.lower().replace("_", "-"))
+        self._changed.set()
+        self._changed = asyncio.Event()
+
+    async def admit(self) -> None:
+        """Return when a send may start; waits while the breaker is open."""
+        while self.state is not BreakerState.CLOSED:
+            now = time.monotonic()
+            if self.state is BreakerState.OPEN and now >= self._until:
+                self._set(BreakerState.HALF_OPEN)
+            if self.state is BreakerState.HALF_OPEN and not self._trial:
+                self._trial = True
+                return
+            wait = max(self._until - now, 0.05) if self.state is BreakerState.OPEN else 1.0
+            changed = self._changed
+            try:
+                await asyncio.wait_for(changed.wait(), wait)
+            except TimeoutError:
+                continue
+
+    def good(self) -> None:
+        """The target answered (a refusal is an answer too)."""
+        self._failures = 0
+        if self.state is not BreakerState.CLOSED or self._trial:
+            self._trial = False
+            self._pause = self._first
+            self._set(BreakerState.CLOSED)
+
+    def bad(self) -> None:
+        """The target failed or did not answer."""
+        self._failures += 1
+        if self.state is BreakerState.HALF_OPEN:
+            self._trial = False
+            self._pause = min(self._pause * 2, self._longest)
+        elif self.state is BreakerState.OPEN or self._failures < self._threshold:
+            return
+        self._until = time.monotonic() + self._pause
+        self._set(BreakerState.OPEN)
+
+    def abandoned(self) -> None:
+        """The admitted send never happened; lets another trial through."""
+        if self._trial:
+            self._trial = False
+            self._set(self.state)
+
+
+class Gate:
+    """Admits sends to one target: never more than `concurrency` at once, none while the breaker is open."""
+
+    def __init__(self, target: str, concurrency: int) -> None:
+        self.breaker = Breaker(target)
+        self._slots = asyncio.Semaphore(concurrency)
+
+    async def __aenter__(self) -> Breaker:
+        await self._slots.acquire()
+        try:
+            if self.breaker.state is not BreakerState.CLOSED:
+                await self.breaker.admit()
+        except BaseException:
+            self._slots.release()
+            raise
+        return self.breaker
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._slots.release()
+        if kind is not None:
+            self.breaker.abandoned()

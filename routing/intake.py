@@ -1,0 +1,315 @@
+"""The one way in: a message, its deliveries, the audit entry and the outbox rows in one statement."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final
+from uuid import UUID
+
+import asyncpg
+
+from canonical_model.errors import HubError, Refused
+from canonical_model.message import Message, new_traceparent, uuid7
+from registry.objects import ObjectStore
+from registry.storage.database import database_errors
+from registry.storage.group import GroupCommit
+from registry.vault import DataKey, Vault, aad
+from routing import metrics
+from routing.routes import RouteBook
+
+CHANNEL: Final = "hub_outbox"
+
+_ACCEPT: Final = """
+WITH i AS (
+    SELECT * FROM unnest($1::uuid[], $2::text[], $3::text[], $4::timestamptz[], $5::bytea[], $6::bytea[], $7::bytea[],
+        $8::bytea[], $9::text[], $10::text[], $11::bigint[], $12::bytea[], $13::text[], $14::int[], $15::smallint[],
+        $16::uuid[])
+    AS i (id, partner, type, time, origin_hash, body_hash, subject_hash, correlation_hash, traceparent, request_id,
+        key_id, body, claim, size, routes, audit_id)
+), fresh AS (
+    INSERT INTO accepted_origin (origin_hash, body_hash, message_id)
+    SELECT origin_hash, body_hash, id FROM i ORDER BY origin_hash
+    ON CONFLICT DO NOTHING RETURNING message_id
+), stored AS (
+    INSERT INTO message (id, partner, type, time, origin_hash, subject_hash, correlation_hash, traceparent, request_id,
+        key_id, body, claim, size, routes)
+    SELECT id, partner, type, time, origin_hash, subject_hash, correlation_hash, traceparent, request_id, key_id, body,
+        claim, size, routes
+    FROM i WHERE id IN (SELECT message_id FROM fresh)
+), addressed AS (
+    INSERT INTO delivery (id, message_id, route, route_version, target, mapping, order_key, state, code, reason,
+        visible, ended_at)
+    SELECT d.id, d.message_id, d.route, d.route_version, d.target, d.mapping, d.order_key, d.state, d.code, d.reason,
+        string_to_array(d.visible, ' '), CASE WHEN d.state = 'dead' THEN now() END
+    FROM unnest($17::uuid[], $18::uuid[], $19::text[], $20::int[], $21::text[], $22::text[], $23::bytea[], $24::text[],
+        $25::text[], $26::text[], $27::text[]) WITH ORDINALITY
+    AS d (id, message_id, route, route_version, target, mapping, order_key, state, code, reason, visible, n)
+    WHERE d.message_id IN (SELECT message_id FROM fresh)
+    ORDER BY d.n
+    RETURNING id, message_id, route, state
+), sent AS (
+    INSERT INTO outbox (delivery_id, message_id, route, traceparent)
+    SELECT a.id, a.message_id, a.route, i.traceparent FROM addressed a JOIN i ON i.id = a.message_id
+    WHERE a.state = 'queued'
+    RETURNING route
+), audited AS (
+    INSERT INTO audit_event (id, actor, action, object_type, object_id, outcome, request_id)
+    SELECT audit_id, partner, 'message.accept', 'message', id::text, 'accepted', request_id
+    FROM i WHERE id IN (SELECT message_id FROM fresh)
+), woken AS (
+    SELECT pg_notify('hub_outbox', route) FROM (SELECT DISTINCT route FROM sent) AS routes
+)
+SELECT message_id, (SELECT count(*) FROM woken) AS woken FROM fresh
+"""
+
+_EARLIER: Final = (
+    "SELECT origin_hash, body_hash, message_id, accepted_at FROM accepted_origin WHERE origin_hash = ANY($1)"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Accepted:
+    """The hub's word that a message is durable."""
+
+    message_id: UUID
+    accepted_at: datetime
+    duplicate: bool
+    routes: int
+
+
+@dataclass(slots=True)
+class _Delivery:
+    id: UUID
+    route: str
+    version: int
+    target: str
+    mapping: str | None
+    order_key: bytes | None
+    state: str
+    code: str | None
+    reason: str | None
+    visible: str | None
+
+
+@dataclass(slots=True)
+class Entry:
+    """One message made ready to be written: sealed, matched, hashed."""
+
+    message: Message
+    partner: str
+    request_id: str | None
+    origin_hash: bytes
+    body_hash: bytes
+    subject_hash: bytes | None
+    correlation_hash: bytes | None
+    key_id: int
+    body: bytes | None
+    claim: str | None
+    size: int
+    deliveries: list[_Delivery] = field(default_factory=list)
+
+
+class Intake:
+    """Accepts messages: after `accept` returns, the message is committed and will be delivered or become a dead letter."""
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        vault: Vault,
+        routes: RouteBook,
+        objects: ObjectStore,
+        *,
+        retention_days: int = 400,
+        claim_check_bytes: int = 256 * 1024,
+        group_commit_ms: float = 3.0,
+    ) -> None:
+        self._pool = pool
+        self._vault = vault
+        self._blind = vault.blind
+        self.routes = routes
+        self._objects = objects
+        self._retention = retention_days
+        self._claim_bytes = claim_check_bytes
+        self._group: GroupCommit[Entry, Accepted] = GroupCommit(
+            self._write, delay=group_commit_ms / 1000, most=200, parallel=3
+        )
+
+    async def accept(
+        self, message: Message, *, partner: str, raw: bytes, request_id: str | None = None
+    ) -> Accepted:
+        """Store one message durably; `raw` are the bytes by which a repeat is told from a reuse of its id.
+
+        A repeat (same partner, same `originid`, same `raw`) gets the first answer with `duplicate` set. Raises `Refused`
+        (code `message-id-reused`) when the id came before with another body, and `Unavailable` when the database is away.
+        """
+        started = time.perf_counter()
+        entry = await self.prepare(message, partner=partner, raw=raw, request_id=request_id)
+        accepted = await self._group.submit(entry)
+        if not accepted.duplicate:
+            metrics.accepted(partner, message.type, time.perf_counter() - started)
+        return accepted
+
+    async def accept_many(
+        self, items: Sequence[tuple[Message, bytes]], *, partner: str, request_id: str | None = None
+    ) -> list[Accepted | HubError]:
+        """Accept a batch; each message gets its own answer, in order."""
+
+        async def one(message: Message, raw: bytes) -> Accepted | HubError:
+            try:
+                return await self.accept(message, partner=partner, raw=raw, request_id=request_id)
+            except HubError as error:
+                return error
+
+        return list(await asyncio.gather(*(one(message, raw) for message, raw in items)))
+
+    async def accept_all(
+        self, items: Sequence[tuple[Message, bytes]], *, partner: str, request_id: str | None = None
+    ) -> list[Accepted]:
+        """Accept a batch whole or not at all: one statement, and a reused id refuses every message of it."""
+        entries = [await self.prepare(m, partner=partner, raw=raw, request_id=request_id) for m, raw in items]
+        async with database_errors("storing a batch of messages"), self._pool.acquire() as connection:
+            async with connection.transaction():
+                results = await self.write(connection, entries)
+                for result in results:
+                    if isinstance(result, Exception):
+                        raise result
+        done = [result for result in results if isinstance(result, Accepted)]
+        for entry, result in zip(entries, done, strict=True):
+            if not result.duplicate:
+                metrics.accepted(partner, entry.message.type)
+        return done
+
+    async def prepare(
+        self, message: Message, *, partner: str, raw: bytes, request_id: str | None = None
+    ) -> Entry:
+        """Match, seal and hash one message, without writing it."""
+        if message.traceparent is None:
+            message = message.model_copy(update={"traceparent": new_traceparent()})
+        blind = self._blind
+        matched = self.routes.match(message)
+        retention = max(
+            (route.retention_days or self._retention for route, _ in matched), default=self._retention
+        )
+        key: DataKey | None = self._vault.cached_key("message", retention)
+        if key is None:
+            key = await self._vault.current_key("message", retention)
+        plain = message.to_json()
+        sealed: bytes | None = key.seal(plain, aad("message", "body", message.id.bytes))
+        claim = None
+        if sealed is not None and len(sealed) > self._claim_bytes:
+            claim = f"message/{message.id}"
+            await self._objects.put(claim, sealed)
+            sealed = None
+        origin = message.originid
+        entry = Entry(
+            message=message,
+            partner=partner,
+            request_id=request_id,
+            origin_hash=blind.index("origin", f"{partner}\x00{origin}")
+            if origin is not None
+            else message.id.bytes,
+            body_hash=blind.digest("body", raw),
+            subject_hash=None if message.subject is None else blind.index("subject", message.subject),
+            correlation_hash=None
+            if message.correlationid is None
+            else blind.index("correlation", message.correlationid),
+            key_id=key.id,
+            body=sealed,
+            claim=claim,
+            size=len(plain),
+        )
+        for route, verdict in matched:
+            order = route.order_value(message)
+            entry.deliveries.append(
+                _Delivery(
+                    id=uuid7(),
+                    route=route.name,
+                    version=route.version,
+                    target=route.target,
+                    mapping=route.mapping,
+                    order_key=None if order is None else blind.index("order", order),
+                    state="dead" if verdict.broken else "queued",
+                    code="route-condition-failed" if verdict.broken else None,
+                    reason=verdict.why if verdict.broken else None,
+                    visible=" ".join(route.visible) if route.visible else None,
+                )
+            )
+        return entry
+
+    async def _write(self, entries: Sequence[Entry]) -> Sequence[Accepted | Exception]:
+        async with database_errors("storing messages"), self._pool.acquire() as connection:
+            return await self.write(connection, entries)
+
+    async def write(
+        self, connection: asyncpg.pool.PoolConnectionProxy, entries: Sequence[Entry]
+    ) -> list[Accepted | Exception]:
+        """Write prepared messages with one statement; one answer per entry, in order."""
+        now = datetime.now(UTC)
+        messages = [
+            (
+                e.message.id, e.partner, e.message.type, e.message.time, e.origin_hash, e.body_hash, e.subject_hash,
+                e.correlation_hash, e.message.traceparent, e.request_id, e.key_id, e.body, e.claim, e.size,
+                len(e.deliveries), uuid7(),
+            )
+            for e in entries
+        ]  # fmt: skip
+        deliveries = [
+            (
+                d.id,
+                e.message.id,
+                d.route,
+                d.version,
+                d.target,
+                d.mapping,
+                d.order_key,
+                d.state,
+                d.code,
+                d.reason,
+                d.visible,
+            )
+            for e in entries
+            for d in e.deliveries
+        ]
+        columns = [list(column) for column in zip(*messages, strict=True)]
+        columns += (
+            [list(column) for column in zip(*deliveries, strict=True)]
+            if deliveries
+            else [[] for _ in range(11)]
+        )
+        rows = await connection.fetch(_ACCEPT, *columns)
+        fresh = {row[0] for row in rows}
+        if len(fresh) == len(entries):
+            return [Accepted(e.message.id, now, duplicate=False, routes=len(e.deliveries)) for e in entries]
+        repeats = [e.origin_hash for e in entries if e.message.id not in fresh]
+        earlier = {row["origin_hash"]: row for row in await connection.fetch(_EARLIER, repeats)}
+        answers: list[Accepted | Exception] = []
+        for entry in entries:
+            if entry.message.id in fresh:
+                answers.append(Accepted(entry.message.id, now, duplicate=False, routes=len(entry.deliveries)))
+                continue
+            row = earlier[entry.origin_hash]
+            if row["body_hash"] == entry.body_hash:
+                answers.append(
+                    Accepted(
+                        row["message_id"], row["accepted_at"], duplicate=True, routes=len(entry.deliveries)
+                    )
+                )
+            else:
+                answers.append(
+                    Refused(
+                        f"This message id came before with another body, as message {row['message_id']}; "
+                        "the first one stands and this one was not stored.",
+                        code="message-id-reused",
+                        pointer="/id",
+                        remedy="Give every new message a new id; repeat a message with exactly the same body.",
+                    )
+                )
+        return answers
+
+    async def drain(self) -> None:
+        """Return once every message handed in is committed or answered with an error."""
+        await self._group.drain()

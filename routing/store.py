@@ -1,0 +1,254 @@
+"""What workers write: claims, outcomes, and the sweep that leaves nothing behind."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+
+from canonical_model.message import uuid7
+from registry.storage.database import database_errors
+from registry.storage.group import GroupCommit
+from routing.intake import Entry, Intake
+
+_CLAIM: Final = """
+WITH i AS (SELECT DISTINCT unnest($1::uuid[]) AS id),
+owned AS (
+    UPDATE delivery d SET state = 'sending', worker = $2, claimed_at = now(), attempts = d.attempts + 1, next_at = NULL
+    FROM i
+    WHERE d.id = i.id AND d.state IN ('queued', 'waiting')
+      AND (d.order_key IS NULL OR NOT EXISTS (
+          SELECT 1 FROM delivery e WHERE e.route = d.route AND e.order_key = d.order_key AND e.ended_at IS NULL
+          AND e.seq < d.seq))
+    RETURNING d.id, d.message_id, d.route, d.route_version, d.target, d.mapping, d.attempts, d.code, d.replay_of
+)
+SELECT o.*, m.key_id, m.body, m.claim, m.accepted_at, m.partner FROM owned o JOIN message m ON m.id = o.message_id
+"""
+
+_FINISH: Final = """
+WITH i AS (
+    SELECT * FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::smallint[],
+        $9::timestamptz[], $10::real[], $11::text[], $12::jsonb[], $13::boolean[], $14::uuid[], $15::boolean[])
+    AS i (id, state, code, reason, reference, next_at, number, started_at, seconds, outcome, exchanges, requeue,
+        audit_id, counted)
+), changed AS (
+    UPDATE delivery d SET state = i.state, code = i.code, reason = i.reason,
+        reference = coalesce(i.reference, d.reference), next_at = i.next_at, worker = NULL,
+        attempts = CASE WHEN i.counted THEN d.attempts ELSE greatest(d.attempts - 1, 0) END,
+        ended_at = CASE WHEN i.state IN ('delivered', 'refused', 'dead') THEN now() END
+    FROM i WHERE d.id = i.id AND d.state = 'sending' AND d.worker = $1
+    RETURNING d.id, d.message_id, d.route, d.route_version, d.target, d.mapping, d.order_key, d.seq, d.ended_at
+), tried AS (
+    INSERT INTO attempt (delivery_id, number, message_id, started_at, seconds, outcome, code, detail, route_version,
+        mapping, worker, exchanges)
+    SELECT i.id, i.number, c.message_id, i.started_at, i.seconds, i.outcome, i.code, i.reason, c.route_version, c.mapping,
+        $1, i.exchanges
+    FROM i JOIN changed c ON c.id = i.id WHERE i.counted
+), next_in_order AS (
+    SELECT DISTINCT n.id, n.message_id, n.route FROM changed c CROSS JOIN LATERAL (
+        SELECT e.id, e.message_id, e.route FROM delivery e
+        WHERE e.route = c.route AND e.order_key = c.order_key AND e.ended_at IS NULL AND e.seq > c.seq
+        ORDER BY e.seq LIMIT 1
+    ) n WHERE c.ended_at IS NOT NULL AND c.order_key IS NOT NULL
+), requeued AS (
+    INSERT INTO outbox (delivery_id, message_id, route, available_at)
+    SELECT n.id, n.message_id, n.route, now() FROM next_in_order n
+    UNION ALL
+    SELECT c.id, c.message_id, c.route, i.next_at FROM i JOIN changed c ON c.id = i.id WHERE i.requeue
+    RETURNING route
+), audited AS (
+    INSERT INTO audit_event (id, actor, action, object_type, object_id, outcome, details)
+    SELECT i.audit_id, 'hub', 'delivery.end', 'delivery', c.id::text, i.state,
+        jsonb_build_object('message', c.message_id, 'route', c.route, 'target', c.target, 'code', i.code)
+    FROM i JOIN changed c ON c.id = i.id WHERE c.ended_at IS NOT NULL
+), woken AS (
+    SELECT pg_notify('hub_outbox', route) FROM (SELECT DISTINCT route FROM requeued) AS routes
+)
+SELECT id, (SELECT count(*) FROM woken) AS woken FROM changed
+"""
+
+_RETURN_LOST: Final = """
+WITH gone AS (
+    SELECT d.id, d.message_id, d.route, d.route_version, d.mapping, d.attempts, d.worker, d.claimed_at
+    FROM delivery d WHERE d.ended_at IS NULL AND d.state = 'sending'
+      AND NOT EXISTS (SELECT 1 FROM worker w WHERE w.id = d.worker AND w.seen_at > now() - $1::interval)
+      AND d.claimed_at < now() - $1::interval
+    LIMIT 1000 FOR UPDATE SKIP LOCKED
+), freed AS (
+    UPDATE delivery d SET state = 'waiting', worker = NULL, next_at = now(), code = 'outcome-unknown',
+        reason = 'The worker stopped in the middle of this attempt.'
+    FROM gone g WHERE d.id = g.id AND d.state = 'sending' RETURNING d.id
+), tried AS (
+    INSERT INTO attempt (delivery_id, number, message_id, started_at, seconds, outcome, code, detail, route_version,
+        mapping, worker)
+    SELECT g.id, g.attempts, g.message_id, g.claimed_at, extract(epoch FROM now() - g.claimed_at), 'abandoned',
+        'outcome-unknown', 'The worker stopped in the middle of this attempt.', g.route_version, g.mapping, g.worker
+    FROM gone g JOIN freed f ON f.id = g.id
+    ON CONFLICT DO NOTHING
+)
+INSERT INTO outbox (delivery_id, message_id, route)
+SELECT g.id, g.message_id, g.route FROM gone g JOIN freed f ON f.id = g.id RETURNING route
+"""
+
+# A pointer may be lost with a broker's disk, or parked behind an earlier message that has ended since: point again.
+_POINT_AGAIN: Final = """
+INSERT INTO outbox (delivery_id, message_id, route)
+SELECT d.id, d.message_id, d.route FROM delivery d
+WHERE d.ended_at IS NULL AND d.state IN ('queued', 'waiting')
+  AND coalesce(d.next_at, d.created_at) < now() - $1::interval AND d.route = ANY($3::text[])
+  AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.delivery_id = d.id)
+  AND (d.order_key IS NULL OR NOT EXISTS (
+      SELECT 1 FROM delivery e WHERE e.route = d.route AND e.order_key = d.order_key AND e.ended_at IS NULL
+      AND e.seq < d.seq))
+ORDER BY d.seq LIMIT $2
+RETURNING route
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A delivery in a worker's hands, with its sealed message."""
+
+    delivery_id: UUID
+    message_id: UUID
+    route: str
+    route_version: int
+    target: str
+    mapping: str | None
+    attempt: int
+    code: str | None
+    """`outcome-unknown` when an earlier attempt may have reached the target."""
+    key_id: int
+    body: bytes | None
+    claim_key: str | None
+    accepted_at: datetime
+    partner: str
+
+
+@dataclass(slots=True)
+class Outcome:
+    """What became of one attempt."""
+
+    delivery_id: UUID
+    state: str
+    outcome: str
+    attempt: int
+    started_at: datetime
+    seconds: float
+    code: str | None = None
+    reason: str | None = None
+    reference: str | None = None
+    next_at: datetime | None = None
+    requeue: bool = False
+    counted: bool = True
+    exchanges: list[dict[str, Any]] | None = None
+    produced: list[Entry] = field(default_factory=list)
+
+
+class DeliveryStore:
+    """Grouped claims and outcomes of one worker process."""
+
+    def __init__(
+        self, pool: asyncpg.Pool, worker_id: UUID, intake: Intake, *, group_commit_ms: float = 3.0
+    ) -> None:
+        self._pool = pool
+        self._worker = worker_id
+        self._intake = intake
+        delay = group_commit_ms / 1000
+        self._claims: GroupCommit[UUID, Claim | None] = GroupCommit(
+            self._claim_all, delay=delay, most=200, parallel=2
+        )
+        self._outcomes: GroupCommit[Outcome, bool] = GroupCommit(
+            self._finish_all, delay=delay, most=200, parallel=2
+        )
+
+    async def claim(self, delivery_id: UUID) -> Claim | None:
+        """Take a delivery; None when it is not to be sent now (ended, held by another, behind an earlier message)."""
+        return await self._claims.submit(delivery_id)
+
+    async def finish(self, outcome: Outcome) -> bool:
+        """Record an attempt's outcome, with the messages it produced; False when the claim was lost meanwhile."""
+        return await self._outcomes.submit(outcome)
+
+    async def drain(self) -> None:
+        """Return once everything handed in is written."""
+        await self._outcomes.drain()
+        await self._claims.drain()
+
+    async def _claim_all(self, ids: Sequence[UUID]) -> Sequence[Claim | None]:
+        async with database_errors("claiming deliveries"), self._pool.acquire() as connection:
+            rows = await connection.fetch(_CLAIM, ids, self._worker)
+        found: dict[UUID, Claim] = {}
+        for row in rows:
+            found[row["id"]] = Claim(
+                row["id"], row["message_id"], row["route"], row["route_version"], row["target"], row["mapping"],
+                row["attempts"], row["code"], row["key_id"], row["body"], row["claim"], row["accepted_at"], row["partner"],
+            )  # fmt: skip
+        # One pointer may come twice in one group: only the first caller gets the claim.
+        return [found.pop(id_, None) for id_ in ids]
+
+    async def _finish_all(self, outcomes: Sequence[Outcome]) -> Sequence[bool]:
+        columns = [
+            list(column)
+            for column in zip(
+                *(
+                    (
+                        o.delivery_id, o.state, o.code, o.reason, o.reference, o.next_at, o.attempt, o.started_at,
+                        o.seconds, o.outcome, o.exchanges, o.requeue, uuid7(), o.counted,
+                    )
+                    for o in outcomes
+                ),
+                strict=True,
+            )
+        ]  # fmt: skip
+        produced = [entry for o in outcomes for entry in o.produced]
+        async with database_errors("recording outcomes"), self._pool.acquire() as connection:
+            if not produced:
+                rows = await connection.fetch(_FINISH, self._worker, *columns)
+            else:
+                async with connection.transaction():
+                    rows = await connection.fetch(_FINISH, self._worker, *columns)
+                    kept = {row[0] for row in rows}
+                    wanted = [entry for o in outcomes if o.delivery_id in kept for entry in o.produced]
+                    if wanted:
+                        for answer in await self._intake.write(connection, wanted):
+                            if isinstance(answer, Exception):
+                                raise answer
+        done = {row[0] for row in rows}
+        return [o.delivery_id in done for o in outcomes]
+
+    async def beat(self, role: str) -> None:
+        """Say that this worker lives; its claims are given back ten seconds after the last beat."""
+        await self._pool.execute(
+            "INSERT INTO worker (id, role) VALUES ($1, $2) ON CONFLICT (id) DO UPDATE SET seen_at = now()",
+            self._worker,
+            role,
+        )
+
+
+class Sweeper:
+    """Finds what a crash or a lost broker left behind and points to it again."""
+
+    def __init__(self, pool: asyncpg.Pool, *, dead_after: float = 10.0, lost_after: float = 60.0) -> None:
+        self._pool = pool
+        self._dead_after = dead_after
+        self._lost_after = lost_after
+
+    async def sweep(self, idle_routes: Sequence[str] = ()) -> tuple[int, int]:
+        """Return how many claims of dead workers were freed and how many lost pointers were renewed.
+
+        Pointers are renewed only on `idle_routes`, those whose broker queue is empty: elsewhere they merely wait their turn.
+        """
+        async with database_errors("sweeping"), self._pool.acquire() as connection:
+            freed = await connection.fetch(_RETURN_LOST, timedelta(seconds=self._dead_after))
+            again = await connection.fetch(
+                _POINT_AGAIN, timedelta(seconds=self._lost_after), 2000, list(idle_routes)
+            )
+            for route in {row["route"] for row in (*freed, *again)}:
+                await connection.execute("SELECT pg_notify('hub_outbox', $1)", route)
+            await connection.execute("DELETE FROM worker WHERE seen_at < now() - interval '1 hour'")
+        return len(freed), len(again)

@@ -1,0 +1,357 @@
+"""The worker: takes a parcel, claims the delivery, sends it once, records what became of it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final, Protocol
+from uuid import UUID
+
+import orjson
+
+from canonical_model.errors import ConfigError, Defect, HubError, Refused, Unavailable, Unknown
+from canonical_model.message import Message
+from registry.logs import log
+from registry.objects import ObjectStore
+from registry.storage.database import GONE
+from registry.vault import Vault, aad
+from routing import metrics
+from routing.breaker import Breaker, Gate
+from routing.brokers.contract import Broker, Consumer, Received
+from routing.contract import Exchange, Receipt, Repeat, Target, TargetDirectory
+from routing.intake import Intake
+from routing.retry import RetryBudget, RetryPolicy
+from routing.routes import Route, RouteBook
+from routing.store import Claim, DeliveryStore, Outcome, Sweeper
+
+_LOG = logging.getLogger(__name__)
+BEAT: Final = 2.0
+DEAD_AFTER: Final = 10.0
+TIMEOUT: Final = 30.0
+BROKER_DELAY: Final = 60.0
+"""Waits up to this many seconds are the broker's; longer ones lie in the outbox."""
+
+
+class Mapper(Protocol):
+    """Turns canonical data into a dialect by the mapping's recorded name and version."""
+
+    def to_dialect(self, reference: str, data: dict[str, Any]) -> dict[str, Any]:
+        """Return the dialect document; raises `Refused` (code `mapping-failed`)."""
+        ...
+
+
+class Worker:
+    """Delivers every route's messages through its target, in order per subject, never twice where that can be known."""
+
+    def __init__(
+        self,
+        worker_id: UUID,
+        store: DeliveryStore,
+        sweeper: Sweeper,
+        broker: Broker,
+        routes: RouteBook,
+        targets: TargetDirectory,
+        vault: Vault,
+        objects: ObjectStore,
+        intake: Intake,
+        mapper: Mapper,
+        *,
+        prefetch: int = 200,
+    ) -> None:
+        self.id = worker_id
+        self._store = store
+        self._sweeper = sweeper
+        self._broker = broker
+        self._routes = routes
+        self._targets = targets
+        self._vault = vault
+        self._objects = objects
+        self._intake = intake
+        self._mapper = mapper
+        self._prefetch = prefetch
+        self._gates: dict[str, Gate] = {}
+        self._budgets: dict[str, RetryBudget] = {}
+        self._consumers: list[Consumer] = []
+        self._busy = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._last_beat = time.monotonic()
+        self._keeper: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Announce this worker and subscribe to every route; returns once consuming."""
+        await self._store.beat("worker")
+        self._last_beat = time.monotonic()
+        self._keeper = asyncio.create_task(self._keep())
+        for route in self._routes:
+            self._consumers.append(
+                await self._broker.consume(route.name, self._handle, prefetch=self._prefetch)
+            )
+
+    async def stop(self, patience: float = TIMEOUT) -> None:
+        """Take nothing new, finish what is being sent (at most `patience` seconds), record it."""
+        for consumer in self._consumers:
+            await consumer.cancel()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._idle.wait(), patience)
+        await self._store.drain()
+        if self._keeper is not None:
+            self._keeper.cancel()
+            await asyncio.gather(self._keeper, return_exceptions=True)
+
+    async def _keep(self) -> None:
+        """Beat, and every few beats sweep; a failing database is waited for."""
+        beats = 0
+        while True:
+            await asyncio.sleep(BEAT)
+            try:
+                await self._store.beat("worker")
+                self._last_beat = time.monotonic()
+                beats += 1
+                if beats % 2 == 0:
+                    idle = [route.name for route in self._routes if await self._broker.depth(route.name) == 0]
+                    freed, again = await self._sweeper.sweep(idle)
+                    if freed or again:
+                        log(_LOG, logging.WARNING, "sweep-renewed", count=freed + again)
+            except (HubError, *GONE) as error:
+                log(
+                    _LOG,
+                    logging.WARNING,
+                    "worker-waits-for-database",
+                    code=getattr(error, "code", "database-unavailable"),
+                )
+
+    async def _handle(self, received: Received) -> None:
+        self._busy += 1
+        self._idle.clear()
+        try:
+            await self._deliver(received)
+        except Unavailable as error:
+            # Database away: nothing was recorded, so the parcel comes back; the claim, if any, is swept.
+            log(
+                _LOG,
+                logging.WARNING,
+                "delivery-put-back",
+                delivery_id=str(received.parcel.delivery_id),
+                code=error.code,
+            )
+            received.retry(5.0)
+        except Exception as error:
+            log(
+                _LOG,
+                logging.ERROR,
+                "delivery-put-back",
+                delivery_id=str(received.parcel.delivery_id),
+                error=error,
+            )
+            received.retry(15.0)
+        finally:
+            self._busy -= 1
+            if not self._busy:
+                self._idle.set()
+
+    async def _deliver(self, received: Received) -> None:
+        parcel = received.parcel
+        route = self._routes.get(parcel.route)
+        if route is None:
+            received.retry(BROKER_DELAY)
+            return
+        try:
+            target = self._targets.get(route.target)
+            gate = self._gates.get(target.name)
+            if gate is None:
+                gate = self._gates[target.name] = Gate(target.name, target.concurrency)
+        except ConfigError:
+            gate = self._gates.setdefault(route.target, Gate(route.target, 1))
+        async with gate as breaker:
+            if time.monotonic() - self._last_beat > DEAD_AFTER - BEAT:
+                # Others may already take this worker for dead; sending now could send twice.
+                breaker.abandoned()
+                received.retry(1.0)
+                return
+            claim = await self._store.claim(parcel.delivery_id)
+            if claim is None:
+                breaker.abandoned()
+                received.ack()
+                return
+            outcome, wait = await self._attempt(claim, route, breaker)
+        kept = await self._store.finish(outcome)
+        if kept and wait is not None and wait <= BROKER_DELAY:
+            received.retry(wait)
+        else:
+            received.ack()
+        if kept:
+            self._count(claim, route, outcome)
+
+    async def _attempt(self, claim: Claim, route: Route, breaker: Breaker) -> tuple[Outcome, float | None]:
+        started = time.perf_counter()
+        outcome = Outcome(claim.delivery_id, "sending", "defect", claim.attempt, datetime.now(UTC), 0.0)
+        if route.schedule is not None and (opens := route.schedule.next_open(outcome.started_at)) is not None:
+            breaker.abandoned()
+            outcome.counted = False
+            return self._later(
+                outcome, (opens - outcome.started_at).total_seconds(), claim.code, "The target is closed now."
+            )
+        metrics.in_flight(claim.target, 1)
+        wait: float | None = None
+        try:
+            receipt = await self._send(claim, route)
+        except Refused as error:
+            breaker.good()
+            self._end(outcome, "refused", "refused", error)
+        except Unavailable as error:
+            breaker.bad()
+            outcome, wait = self._again(outcome, claim, route, error, "retry", claim.code)
+        except Unknown as error:
+            breaker.bad()
+            outcome, wait = self._unclear(outcome, claim, route, error)
+        except HubError as error:
+            breaker.abandoned()
+            self._end(outcome, "dead", "defect", error)
+        except Exception as error:
+            breaker.abandoned()
+            log(_LOG, logging.ERROR, "delivery-defect", delivery_id=str(claim.delivery_id), error=error)
+            self._end(
+                outcome,
+                "dead",
+                "defect",
+                Defect(f"The hub failed on this delivery ({type(error).__name__})."),
+            )
+        else:
+            breaker.good()
+            outcome.state = outcome.outcome = "delivered"
+            outcome.reference = receipt.reference
+            outcome.exchanges = _exchanges(receipt.exchanges)
+            for message in receipt.produced:
+                outcome.produced.append(
+                    await self._intake.prepare(
+                        message, partner="hub", raw=orjson.dumps(message.data), request_id=None
+                    )
+                )
+        finally:
+            metrics.in_flight(claim.target, -1)
+        outcome.seconds = time.perf_counter() - started
+        metrics.attempted(claim.target, outcome.seconds)
+        return outcome, wait
+
+    async def _send(self, claim: Claim, route: Route) -> Receipt:
+        target = self._targets.get(claim.target)
+        message = await self._open(claim)
+        if claim.mapping is not None:
+            message = message.model_copy(
+                update={"data": self._mapper.to_dialect(claim.mapping, message.data)}
+            )
+        deadline = asyncio.get_running_loop().time() + (route.file.timeout or TIMEOUT)
+        if claim.code == "outcome-unknown":
+            known = await self._ask_first(target, message, deadline)
+            if known is not None:
+                return known
+        self._budget(claim.target).sent()
+        return await target.send(message, deadline)
+
+    async def _ask_first(self, target: Target, message: Message, deadline: float) -> Receipt | None:
+        """Before a repeat of an unknown outcome: ask the target, or rely on it to recognise the id, or leave it."""
+        if target.repeat is Repeat.RECOGNISED:
+            return None
+        if target.repeat is Repeat.ASK:
+            return await target.ask(message, deadline)
+        raise _NeverAgain(
+            "An earlier attempt may have reached the target, which can neither be asked nor tell a repeat; not sent again.",
+            code="outcome-unknown",
+            remedy="Find out at the target whether it arrived, then resend or dismiss the dead letter.",
+        )
+
+    async def _open(self, claim: Claim) -> Message:
+        key = await self._vault.key(claim.key_id)
+        body = claim.body
+        if body is None:
+            if claim.claim_key is None:
+                raise Defect(
+                    "The message has neither a body nor a place in the object store.",
+                    code="message-body-missing",
+                )
+            body = await self._objects.get(claim.claim_key)
+        return Message.from_stored(key.open(body, aad("message", "body", claim.message_id.bytes)))
+
+    def _budget(self, target: str) -> RetryBudget:
+        return self._budgets.setdefault(target, RetryBudget())
+
+    def _unclear(
+        self, outcome: Outcome, claim: Claim, route: Route, error: Unknown
+    ) -> tuple[Outcome, float | None]:
+        repeat = self._targets.get(claim.target).repeat
+        if isinstance(error, _NeverAgain) or repeat is Repeat.NEVER:
+            self._end(outcome, "dead", "unknown", error)
+            outcome.code = "outcome-unknown"
+            return outcome, None
+        return self._again(outcome, claim, route, error, "unknown", "outcome-unknown")
+
+    def _again(
+        self, outcome: Outcome, claim: Claim, route: Route, error: HubError, word: str, carried: str | None
+    ) -> tuple[Outcome, float | None]:
+        policy: RetryPolicy = route.retry
+        age = (outcome.started_at - claim.accepted_at).total_seconds()
+        wait = policy.delay(claim.attempt, age=age, retry_after=error.retry_after)
+        if wait is None:
+            self._end(outcome, "dead", word, error)
+            if carried == "outcome-unknown":
+                outcome.code = "outcome-unknown"
+            return outcome, None
+        if not self._budget(claim.target).take():
+            wait = min(wait * 2, max(policy.longest, wait))
+        outcome.outcome = word
+        # An outcome once unknown stays so until the target has been asked or has answered.
+        code = "outcome-unknown" if carried == "outcome-unknown" else error.code
+        return self._later(outcome, wait, code, error.detail)
+
+    @staticmethod
+    def _later(outcome: Outcome, wait: float, code: str | None, reason: str) -> tuple[Outcome, float | None]:
+        outcome.state = "waiting"
+        outcome.code = code
+        outcome.reason = reason[:500]
+        outcome.next_at = outcome.started_at + timedelta(seconds=wait)
+        outcome.requeue = wait > BROKER_DELAY
+        return outcome, wait
+
+    @staticmethod
+    def _end(outcome: Outcome, state: str, word: str, error: HubError) -> None:
+        outcome.state = state
+        outcome.outcome = word
+        outcome.code = error.code
+        outcome.reason = error.detail[:500]
+
+    @staticmethod
+    def _count(claim: Claim, route: Route, outcome: Outcome) -> None:
+        if outcome.state == "waiting":
+            metrics.retried(route.name, claim.target, outcome.code or "closed")
+            return
+        seconds = (datetime.now(UTC) - claim.accepted_at).total_seconds()
+        metrics.ended(route.name, claim.target, outcome.state, seconds)
+        if outcome.state != "delivered":
+            if outcome.state == "dead":
+                metrics.dead(route.name, outcome.code or "unknown")
+            log(
+                _LOG, logging.WARNING, "delivery-ended", delivery_id=str(claim.delivery_id), route=route.name,
+                message_id=str(claim.message_id), target=claim.target, state=outcome.state, code=outcome.code,
+                attempt=claim.attempt,
+            )  # fmt: skip
+
+
+class _NeverAgain(Unknown):
+    """An unknown outcome that no machine can settle."""
+
+
+def _exchanges(exchanges: Any) -> list[dict[str, Any]] | None:
+    found: list[Exchange] = list(exchanges)
+    if not found:
+        return None
+    return [
+        {
+            "method": e.method, "address": e.address, "status": e.status, "started_at": e.started_at, "seconds": e.seconds,
+            "request_bytes": e.request_bytes, "reply_bytes": e.reply_bytes, "notes": dict(e.notes),
+        }
+        for e in found
+    ]  # fmt: skip
