@@ -41,6 +41,7 @@ _NOT_URI: Final = re.compile(r"[\x00-\x20\x7f<>\"{}|\\^`]")
 _RFC3339: Final = re.compile(
     r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]{1,9})?(Z|[+-][0-9]{2}:[0-9]{2})\Z"
 )
+_BROKEN: Final = object()
 _JSON_TYPE: Final = re.compile(r"[a-z0-9!#$&^_.+-]+/(json|[a-z0-9!#$&^_.-]+\+json)\Z")
 # The binding, section 3.1.3.2: all but printable ASCII, and of that space, quote and percent, is percent-encoded.
 _HEADER_SAFE: Final = "".join(chr(c) for c in range(0x21, 0x7F) if chr(c) not in '"%')
@@ -108,7 +109,9 @@ def to_message(event: IncomingEvent) -> Message:
         return Message(**values)
     except ValidationError as error:
         place = error.errors(include_input=False, include_url=False)[0]
-        _refuse(f"/{place['loc'][0]}", f"breaks the rule {place['type']}")
+        refused = _refused(f"/{place['loc'][0]}", f"breaks the rule {place['type']}")
+    # Raised here and below outside of `except`: the caught error holds what was sent and must not come along.
+    raise refused
 
 
 def to_http_structured(message: Message) -> tuple[dict[str, str], bytes]:
@@ -228,9 +231,8 @@ def _event(values: Mapping[str, str], data: Any, at: str, header_traceparent: st
 
 
 def _json(raw: bytes, at: str) -> Any:
-    try:
-        value = orjson.loads(raw)
-    except orjson.JSONDecodeError:
+    value = _loads(raw)
+    if value is _BROKEN:
         _refuse(at, "the body is JSON in UTF-8")
     # Fewer brackets than levels cannot be too deep, so that most bodies are never walked.
     if raw.count(b"{") + raw.count(b"[") > MAX_DEPTH and _is_deeper(value, MAX_DEPTH):
@@ -239,6 +241,13 @@ def _json(raw: bytes, at: str) -> Any:
     if b"\\u0000" in raw and _holds_nul(value):
         _refuse(at, "text holds no NUL")
     return value
+
+
+def _loads(raw: bytes) -> Any:
+    try:
+        return orjson.loads(raw)
+    except orjson.JSONDecodeError:
+        return _BROKEN
 
 
 def _is_deeper(value: Any, levels: int) -> bool:
@@ -271,7 +280,8 @@ def _time(text: str, at: str) -> datetime:
     try:
         return datetime.fromisoformat(upper)
     except ValueError:
-        _refuse(at, "the time is an instant of the calendar")
+        pass
+    raise _refused(at, "the time is an instant of the calendar")
 
 
 def _media_type(content_type: str, at: str = "/content-type") -> str:
@@ -297,11 +307,10 @@ def _from_header(value: str, at: str) -> str:
         value = re.sub(r"\\(.)", r"\1", value[1:-1])
     try:
         return unquote_to_bytes(value).decode("utf-8")
-    except UnicodeDecodeError:
-        _refuse(at, "the percent-encoded header is UTF-8")
-    except UnicodeEncodeError:
-        # Servers hand on bytes outside ASCII as surrogates; the binding wants them percent-encoded.
-        _refuse(at, "the header is ASCII")
+    except UnicodeError:
+        # Not UTF-8, or bytes outside ASCII that a server handed on as surrogates instead of percent-encoded.
+        pass
+    raise _refused(at, "the header is ASCII, beyond it percent-encoded UTF-8")
 
 
 def _unbase64(value: Any, at: str) -> bytes:
@@ -310,11 +319,16 @@ def _unbase64(value: Any, at: str) -> bytes:
     try:
         return base64.b64decode(value, validate=True)
     except (binascii.Error, ValueError):
-        _refuse(at, "the data is base64")
+        pass
+    raise _refused(at, "the data is base64")
 
 
 def _refuse(pointer: str, rule: str) -> NoReturn:
-    raise Refused(
+    raise _refused(pointer, rule)
+
+
+def _refused(pointer: str, rule: str) -> Refused:
+    return Refused(
         f"The CloudEvent is not valid at {pointer or '/'}: {rule}. Nothing was accepted.",
         code="cloudevent-invalid",
         pointer=pointer,

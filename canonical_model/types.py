@@ -81,18 +81,18 @@ def validate_data(message_type: str, data: Mapping[str, Any]) -> CanonicalModel:
         raise _unknown_type()
     try:
         # JSON mode is the strict one that still reads dates and UUIDs from text: 1 is not "1" and not true.
-        raw = orjson.dumps(data)
+        return cast("CanonicalModel", validator.validate_json(orjson.dumps(data), strict=True))
+    except ValidationError as error:
+        refused = refusal_of(error, message_type)
     except (TypeError, RecursionError):
-        raise Refused(
+        refused = Refused(
             "The data of the message is not JSON. Nothing was accepted.",
             code="message-data-invalid",
             pointer="",
             remedy="Send a JSON object of text, numbers, booleans, lists and objects.",
-        ) from None
-    try:
-        return cast("CanonicalModel", validator.validate_json(raw, strict=True))
-    except ValidationError as error:
-        raise refusal_of(error, message_type) from None
+        )
+    # Outside of `except`, since the caught error holds the data and must not come along as the context.
+    raise refused
 
 
 def check_data(message_type: str, data: Mapping[str, Any]) -> None:

@@ -260,7 +260,7 @@ def test_a_refusal_lists_at_most_ten_places_and_no_value() -> None:
     assert planted not in said
     assert caught.value.detail.count("; ") == 10
     assert "more" in caught.value.detail
-    assert caught.value.__suppress_context__
+    assert caught.value.__context__ is None, "a caught error holds what was sent"
 
 
 def test_an_unknown_message_type_is_refused() -> None:
