@@ -37,10 +37,10 @@ FIELDS: Final = frozenset(
 """The only names a log line may carry beside time, level, logger, event and exception."""
 
 _EVENT: Final = re.compile(r"^[a-z][a-z0-9]*(?:[-.][a-z0-9]+)*$")
-# An identifier of ours: no blank, no at sign, no plus, so that neither a name nor an address nor a phone number in
-# international form passes.
-_TOKEN: Final = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9_.:/*-]{0,199}$")
-_LONG_DIGITS: Final = re.compile(r"(?<![0-9a-fA-F-])[0-9]{7,}(?![0-9a-fA-F-])")
+# An identifier of ours starts with a letter and holds no blank, no at sign and no long run of digits; so neither a name in
+# full nor an address, a phone number or an identity number passes. Ids are UUIDs or hexadecimal, versions dotted numbers.
+_TOKEN: Final = re.compile(r"^(?!.*[0-9]{5})[A-Za-z_][A-Za-z0-9_.:/*-]{0,199}$")
+_ID: Final = re.compile(r"^(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{16}|[0-9a-f]{32}|[0-9]{1,4}(?:\.[0-9]{1,4}){0,3})$")
 _HIDDEN: Final = "hidden"
 _MARK: Final = "hub_fields"
 _TEMPLATE_LIMIT: Final = 200
@@ -73,7 +73,7 @@ def _clean(value: Any) -> Any:
     if isinstance(value, datetime):
         return value.astimezone(UTC).isoformat()
     if isinstance(value, str):
-        return value if _TOKEN.match(value) and not _LONG_DIGITS.search(value) else _HIDDEN
+        return value if _TOKEN.match(value) or _ID.match(value) else _HIDDEN
     if isinstance(value, list | tuple | set | frozenset):
         return [_clean(item) for item in list(value)[:50]]
     return _HIDDEN

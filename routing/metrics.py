@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Mapping
-from typing import Any, Final, Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 import asyncpg
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -17,9 +16,10 @@ __all__ = [
     "CHILD_LIMIT",
     "CONTENT_TYPE",
     "REGISTRY",
+    "accept_seconds",
     "accepted",
     "attempted",
-    "breaker",
+    "breaker_state",
     "dead",
     "ended",
     "in_flight",
@@ -38,7 +38,6 @@ REGISTRY: Final = CollectorRegistry(auto_describe=True)
 CHILD_LIMIT: Final = 500
 """Most label combinations of one metric; further ones are counted under the label `other`."""
 OTHER: Final = "other"
-BREAKER_STATES: Final[Mapping[str, int]] = {"closed": 0, "half-open": 1, "open": 2}
 
 _FAST: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _SLOW: Final = (0.01, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0, 86400.0)
@@ -87,11 +86,15 @@ def _histogram(name: str, text: str, buckets: tuple[float, ...], *labels: str) -
 _accepted = _counter("hub_messages_accepted_total", "Messages durably accepted.", "partner", "type")
 _refused = _counter("hub_messages_refused_total", "Messages refused at the door.", "code")
 _deliveries = _counter("hub_deliveries_total", "Deliveries ended, by outcome.", "route", "target", "outcome")
-_retries = _counter("hub_delivery_retries_total", "Attempts that will be repeated.", "route", "target", "code")
+_retries = _counter(
+    "hub_delivery_retries_total", "Attempts that will be repeated.", "route", "target", "code"
+)
 _dead = _counter("hub_dead_letters_total", "Deliveries that need a person.", "route", "code")
 _published = _counter("hub_outbox_published_total", "Parcels the broker confirmed.", "route")
 _delivery_seconds = _histogram("hub_delivery_seconds", "Seconds from accepted to delivered.", _SLOW, "route")
-_attempt_seconds = _histogram("hub_attempt_seconds", "Seconds one attempt took.", (*_FAST, 30.0, 60.0), "target")
+_attempt_seconds = _histogram(
+    "hub_attempt_seconds", "Seconds one attempt took.", (*_FAST, 30.0, 60.0), "target"
+)
 _backlog_age = _gauge("hub_backlog_age_seconds", "Age of the oldest live delivery.", "route")
 _backlog = _gauge("hub_backlog", "Live deliveries.", "route", "state")
 _breaker = _gauge("hub_breaker_state", "Breaker of a target: 0 closed, 1 half-open, 2 open.", "target")
@@ -101,14 +104,19 @@ _accept_seconds = Histogram(
     "hub_accept_seconds", "Seconds from request to durable answer.", buckets=_FAST, registry=REGISTRY
 )
 _workers = Gauge("hub_workers", "Workers seen in the last minute.", registry=REGISTRY)
-_sampled = Gauge("hub_backlog_sampled_timestamp_seconds", "When the backlog was last counted.", registry=REGISTRY)
+_sampled = Gauge(
+    "hub_backlog_sampled_timestamp_seconds", "When the backlog was last counted.", registry=REGISTRY
+)
 
 
-def accepted(partner: str, message_type: str, seconds: float | None = None, count: int = 1) -> None:
-    """Count accepted messages; `seconds` is the time one request took to its durable answer."""
+def accepted(partner: str, message_type: str, count: int = 1) -> None:
+    """Count messages durably accepted."""
     _accepted.at(partner, message_type).inc(count)
-    if seconds is not None:
-        _accept_seconds.observe(seconds)
+
+
+def accept_seconds(seconds: float) -> None:
+    """Record how long one request took to its durable answer."""
+    _accept_seconds.observe(seconds)
 
 
 def refused(code: str, count: int = 1) -> None:
@@ -143,9 +151,9 @@ def dead(route: str, code: str) -> None:
     _dead.at(route, code).inc()
 
 
-def breaker(target: str, state: str) -> None:
-    """Show a breaker's state: `closed`, `half-open` or `open`; raises KeyError for any other word."""
-    _breaker.at(target).set(BREAKER_STATES[state])
+def breaker_state(target: str, state: int) -> None:
+    """Show a breaker's state: 0 closed, 1 half-open, 2 open."""
+    _breaker.at(target).set(state)
 
 
 def in_flight(target: str, change: int) -> None:
@@ -166,7 +174,7 @@ _OUTBOX_SQL: Final = "SELECT route, count(*) AS waiting FROM outbox GROUP BY rou
 _WORKERS_SQL: Final = "SELECT count(*) FROM worker WHERE seen_at > now() - interval '1 minute'"
 
 
-async def sample_once(pool: asyncpg.Pool[Any], *, timeout: float = 10.0) -> None:  # noqa: ASYNC109
+async def sample_once(pool: asyncpg.Pool, *, timeout: float = 10.0) -> None:  # noqa: ASYNC109
     """Count the backlog now and set the gauges; `timeout` (seconds) bounds each query."""
     async with pool.acquire(timeout=timeout) as connection:
         rows = await connection.fetch(_BACKLOG_SQL, timeout=timeout)
@@ -189,7 +197,7 @@ async def sample_once(pool: asyncpg.Pool[Any], *, timeout: float = 10.0) -> None
     _sampled.set_to_current_time()
 
 
-async def sample_backlog(pool: asyncpg.Pool[Any], interval: float = 10.0) -> None:
+async def sample_backlog(pool: asyncpg.Pool, interval: float = 10.0) -> None:
     """Set the backlog gauges every `interval` seconds until cancelled; a failed count is logged and tried again."""
     while True:
         try:
