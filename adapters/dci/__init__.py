@@ -1,0 +1,1 @@
+"""The DCI registry interface, spoken as a server: civil registries notify vital events."""

@@ -1,0 +1,45 @@
+"""The HTTP application: the operations of every adapter behind one pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from aiohttp import web
+
+from adapters.http.operations import Operation
+from adapters.http.pipeline import Pipeline, edge
+from adapters.http.services import Services
+
+SERVICES: Final = web.AppKey("services", Services)
+OPERATIONS: Final = web.AppKey("operations", list[Operation])
+PIPELINE: Final = web.AppKey("pipeline", Pipeline)
+
+
+def build_app(services: Services) -> web.Application:
+    """Return the application with the hub's own API, the standards' adapters and whatever `services.extra` adds."""
+    from adapters.http.issuing import operations as issuing_operations
+    from adapters.http.pages import operations as page_operations
+    from adapters.rest.messages import operations as message_operations
+
+    app = web.Application(middlewares=[edge(services.settings)], client_max_size=services.settings.body_limit)
+    app[SERVICES] = services
+    app[OPERATIONS] = []
+    app[PIPELINE] = Pipeline(services.settings, services.tokens, services.partners)
+    add_operations(app, message_operations(services))
+    add_operations(app, issuing_operations(services))
+    add_operations(app, page_operations(services))
+    for extend in services.extra:
+        extend(app, services)
+    return app
+
+
+def add_operations(app: web.Application, operations: Iterable[Operation]) -> None:
+    """Add operations to the application and to its OpenAPI description; a GET answers HEAD too."""
+    for operation in operations:
+        endpoint = app[PIPELINE].endpoint(operation)
+        resource = app.router.add_resource(operation.path)
+        resource.add_route(operation.method, endpoint)
+        if operation.method == "GET":
+            resource.add_route("HEAD", endpoint)
+        app[OPERATIONS].append(operation)

@@ -1,0 +1,109 @@
+"""Operations: each declared once, from which both the route and its OpenAPI description are made."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any, Final
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from adapters.http.security.partners import Partner, Scope
+from canonical_model.errors import Defect, HubError
+
+Schema = type[BaseModel] | Mapping[str, Any]
+"""A pydantic model, or a JSON Schema where no model exists."""
+_PARAMETER: Final = re.compile(r"\{(\w+)\}")
+
+
+class Body(Enum):
+    """How the pipeline treats a request body."""
+
+    NONE = "none"
+    WHOLE = "whole"
+    """Read into memory before the handler runs, within the size and time limits."""
+    STREAM = "stream"
+    """Left to the handler, which keeps the limits itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answer of an operation: what it means, its body by media type, the headers it adds."""
+
+    description: str
+    content: Mapping[str, Schema] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+    example: Any = None
+
+
+class Call:
+    """One request on its way through the pipeline: who calls, with which rights and which checked body and query."""
+
+    __slots__ = ("_partner", "body", "headers", "operation", "query", "request_id", "scopes")
+
+    def __init__(self, operation: Operation, request_id: str) -> None:
+        self.operation = operation
+        self.request_id = request_id
+        self._partner: Partner | None = None
+        self.scopes: frozenset[str] = frozenset()
+        self.body = b""
+        self.query: BaseModel | None = None
+        self.headers: dict[str, str] = {}
+        """Headers that go onto whatever answer this request gets."""
+
+    @property
+    def partner(self) -> Partner:
+        """The calling partner; raises `Defect` in an operation that needs no token."""
+        if self._partner is None:
+            raise Defect("An operation that needs no token asked who calls.")
+        return self._partner
+
+    def identify(self, partner: Partner, scopes: frozenset[str]) -> None:
+        """Record who calls and which scopes count: those of the token that the partner still has."""
+        self._partner = partner
+        self.scopes = scopes
+
+    @property
+    def known(self) -> bool:
+        """Whether the caller has been identified."""
+        return self._partner is not None
+
+
+Handler = Callable[[web.Request, Call], Awaitable[web.StreamResponse]]
+ErrorRenderer = Callable[[web.BaseRequest, str, HubError], web.Response]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Operation:
+    """One method on one path. `scope` None means that no token is needed; `problems` are the codes it may answer."""
+
+    name: str
+    method: str
+    path: str
+    summary: str
+    handler: Handler
+    tag: str
+    scope: Scope | None = None
+    description: str = ""
+    requests: Mapping[str, Schema] = field(default_factory=dict)
+    answers: Mapping[int, Answer] = field(default_factory=dict)
+    problems: tuple[str, ...] = ()
+    query: type[BaseModel] | None = None
+    body: Body = Body.NONE
+    body_limit: int | None = None
+    produces: tuple[str, ...] = ("application/json",)
+    example: Any = None
+    render: ErrorRenderer | None = None
+    """How refusals are written where a standard has its own form; problem+json otherwise."""
+    trust_loopback: bool = False
+    """Whether a caller on this machine needs no token."""
+    browser: bool = False
+    """Whether the answer is a page for a person, with styles of its own."""
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """The names in the path."""
+        return tuple(_PARAMETER.findall(self.path))

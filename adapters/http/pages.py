@@ -1,0 +1,172 @@
+"""What the server says of itself: health, metrics, its description, and the page of every error."""
+
+from __future__ import annotations
+
+import asyncio
+import html
+import logging
+import re
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+
+from adapters.http.catalog import CATALOG
+from adapters.http.openapi import describe
+from adapters.http.operations import Answer, Call, Operation
+from adapters.http.problems import RequestRefused
+from adapters.http.security.partners import Scope
+from adapters.http.services import Check, Services
+from routing import metrics
+
+_LOG = logging.getLogger(__name__)
+_CHECK_SECONDS: Final = 3.0
+_CODE: Final = re.compile(r"[a-z][a-z0-9-]{1,63}")
+_ERRORS: Final = Path(__file__).resolve().parents[2] / "docs" / "errors"
+_TEXT: Final = {"text/plain": {"type": "string"}}
+
+
+def operations(services: Services) -> list[Operation]:
+    """Return the operations by which operators, partners and machines look at the server."""
+    json = {"application/json": {"type": "object"}}
+    get = partial(Operation, method="GET", tag="server")
+    return [
+        get(
+            name="readLiveness",
+            path="/healthz/live",
+            summary="Whether the process answers",
+            handler=_live,
+            answers={200: Answer("It does.", json)},
+        ),
+        get(
+            name="readReadiness",
+            path="/healthz/ready",
+            summary="Whether every part the hub needs answers",
+            handler=partial(_ready, services),
+            answers={200: Answer("All do.", json), 503: Answer("Some part does not.", json)},
+        ),
+        get(
+            name="readMetrics",
+            path="/metrics",
+            summary="Measurements in the Prometheus form",
+            handler=_metrics,
+            scope=Scope.METRICS_READ,
+            trust_loopback=True,
+            produces=("text/plain", "application/openmetrics-text"),
+            answers={200: Answer("Measurements.", _TEXT)},
+        ),
+        get(
+            name="readDescription",
+            path="/openapi.json",
+            summary="This description (OpenAPI 3.1)",
+            handler=_openapi,
+            answers={200: Answer("The description.", json)},
+        ),
+        get(
+            name="readDocs",
+            path="/docs",
+            summary="This description as a page",
+            handler=_docs,
+            produces=("text/html",),
+            browser=True,
+            answers={200: Answer("A page.", {"text/html": {"type": "string"}})},
+        ),
+        get(
+            name="readError",
+            path="/errors/{code}",
+            summary="What an error code means and what can be done",
+            handler=_error,
+            produces=("text/markdown", "text/plain", "text/html"),
+            answers={200: Answer("A page in Markdown.", {"text/markdown": {"type": "string"}})},
+            problems=("resource-not-found",),
+        ),
+    ]
+
+
+async def _live(request: web.Request, call: Call) -> web.Response:
+    return _json({"status": "live"})
+
+
+async def _ready(services: Services, request: web.Request, call: Call) -> web.Response:
+    names = list(services.checks)
+    results = await asyncio.gather(*(_checked(services, name) for name in names))
+    ready = all(check.ok for check in results)
+    body = {
+        "status": "ready" if ready else "not-ready",
+        "checks": {
+            name: {"ok": check.ok, **({"note": check.note} if check.note else {})}
+            for name, check in zip(names, results, strict=True)
+        },
+    }
+    return _json(body, status=200 if ready else 503)
+
+
+async def _checked(services: Services, name: str) -> Check:
+    try:
+        async with asyncio.timeout(_CHECK_SECONDS):
+            return await services.checks[name]()
+    except TimeoutError:
+        return Check(ok=False, note=f"no answer within {_CHECK_SECONDS:g} seconds")
+    except Exception:
+        _LOG.exception("the check %s failed", name)
+        return Check(ok=False, note="the check failed; the log says why")
+
+
+async def _metrics(request: web.Request, call: Call) -> web.Response:
+    return web.Response(body=metrics.render(), headers={"Content-Type": metrics.CONTENT_TYPE})
+
+
+async def _openapi(request: web.Request, call: Call) -> web.Response:
+    from adapters.http.app import OPERATIONS
+
+    listed: list[Operation] = request.app[OPERATIONS]
+    return _json(describe(listed))
+
+
+async def _docs(request: web.Request, call: Call) -> web.Response:
+    from adapters.http.app import OPERATIONS
+
+    rows = "".join(
+        f"<section><h2><code>{html.escape(one.method)} {html.escape(one.path)}</code></h2><p>{html.escape(one.summary)}</p>"
+        f"<p>{html.escape(one.description)}</p>"
+        f"<p>Scope: <code>{html.escape(one.scope or 'none')}</code></p></section>"
+        for one in request.app[OPERATIONS]
+    )
+    page = (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>OpenSPP Hub API</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        "<style>body{font:16px/1.5 system-ui;max-width:48rem;margin:2rem auto;padding:0 1rem}</style></head>"
+        f'<body><h1>OpenSPP Hub API</h1><p>For machines: <a href="/openapi.json">openapi.json</a></p>{rows}</body></html>'
+    )
+    return web.Response(text=page, content_type="text/html")
+
+
+async def _error(request: web.Request, call: Call) -> web.Response:
+    text = error_page(request.match_info["code"])
+    if text is None:
+        raise RequestRefused("There is no page for this error code.", code="resource-not-found")
+    return web.Response(
+        text=text, content_type="text/markdown", headers={"Cache-Control": "public, max-age=3600"}
+    )
+
+
+@cache
+def _page(code: str) -> str | None:
+    path = _ERRORS / f"{code}.md"
+    return path.read_text("utf-8") if path.is_file() else None
+
+
+def error_page(code: str) -> str | None:
+    """Return the page of an error code: the written one where the docs are installed, else what the catalog knows."""
+    if not _CODE.fullmatch(code):
+        return None
+    written = _page(code)
+    if written is not None or code not in CATALOG:
+        return written
+    return f"# {code}\n\n{CATALOG[code].title}. It is answered with HTTP status {CATALOG[code].status}.\n"
+
+
+def _json(body: Any, status: int = 200) -> web.Response:
+    return web.Response(body=orjson.dumps(body), status=status, content_type="application/json")

@@ -1,0 +1,148 @@
+"""Partners as configured in `partners.yaml`: who they are, what they may do, how they speak."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from adapters.http.security.secrets import well_formed
+from canonical_model.errors import ConfigError
+
+FILE_NAME: Final = "partners.yaml"
+_MAX_FILE: Final = 4 << 20
+
+
+class Scope(StrEnum):
+    """What a partner may do; tokens carry these words in their `scope` claim."""
+
+    MESSAGES_WRITE = "messages:write"
+    MESSAGES_READ = "messages:read"
+    MESSAGES_REPLAY = "messages:replay"
+    DEAD_READ = "dead:read"
+    DEAD_WRITE = "dead:write"
+    DCI_CRVS_NOTIFY = "dci.crvs.notify"
+    CONSOLE_READ = "console:read"
+    METRICS_READ = "metrics:read"
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Client(_Part):
+    """One OAuth client of a partner; without a secret hash it only serves tokens of an outside issuer."""
+
+    id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/-]{0,199}$")]
+    secret: Annotated[str | None, Field(default=None, repr=False)] = None
+
+    @field_validator("secret")
+    @classmethod
+    def _is_a_hash(cls, value: str | None) -> str | None:
+        if value is not None and not well_formed(value):
+            raise ValueError("must be a scrypt hash as made by `hub partner secret`, never the secret itself")
+        return value
+
+
+class Rate(_Part):
+    """How much a partner may send: requests a second in the long run, and at once."""
+
+    per_second: Annotated[float, Field(gt=0, le=1_000_000)]
+    burst: Annotated[int, Field(ge=1, le=10_000_000)]
+
+
+class Dialect(_Part):
+    """The dialect a partner speaks and its options; each adapter checks the options of its own dialects."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")] = "canonical"
+    options: dict[str, Any] = Field(default_factory=dict)
+
+
+class Partner(_Part):
+    """One outside system with an identity, scopes and a dialect profile."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
+    display: Annotated[str, Field(default="", max_length=200)] = ""
+    clients: Annotated[tuple[Client, ...], Field(default=(), max_length=20)] = ()
+    scopes: frozenset[Scope] = frozenset()
+    dialect: Dialect = Dialect()
+    enabled: bool = True
+    rate: Rate | None = None
+
+    @model_validator(mode="after")
+    def _has_a_client(self) -> Partner:
+        if self.enabled and not self.clients:
+            raise ValueError("an enabled partner needs at least one client")
+        return self
+
+
+class Partners(Mapping[str, Partner]):
+    """Every configured partner by name, and the way from a client id to its partner."""
+
+    def __init__(self, partners: Iterable[Partner] = ()) -> None:
+        self._by_name: dict[str, Partner] = {}
+        self._by_client: dict[str, tuple[Partner, Client]] = {}
+        for partner in partners:
+            if partner.name in self._by_name:
+                raise ValueError(f"the partner name {partner.name} is used twice")
+            self._by_name[partner.name] = partner
+            for client in partner.clients:
+                if client.id in self._by_client:
+                    raise ValueError(f"a client id of {partner.name} is used twice")
+                self._by_client[client.id] = (partner, client)
+
+    def __getitem__(self, name: str) -> Partner:
+        return self._by_name[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._by_name)
+
+    def __len__(self) -> int:
+        return len(self._by_name)
+
+    def client(self, client_id: str) -> tuple[Partner, Client] | None:
+        """Return the enabled partner of a client id and that client, or None."""
+        found = self._by_client.get(client_id)
+        return found if found is not None and found[0].enabled else None
+
+
+class _File(_Part):
+    partners: tuple[Partner, ...] = ()
+
+
+def load_partners(config_dir: Path | None) -> Partners:
+    """Read `partners.yaml` of the configuration folder; no folder or no file means no partner.
+
+    Raises `ConfigError` (`partners-invalid`) that names the file and the place in it, never a value.
+    """
+    path = config_dir / FILE_NAME if config_dir is not None else None
+    if path is None or not path.exists():
+        return Partners()
+    try:
+        text = path.read_bytes()
+        if len(text) > _MAX_FILE:
+            raise _wrong(path, "the file is larger than 4 MiB")
+        return Partners(_File.model_validate(yaml.safe_load(text) or {}).partners)
+    except ValidationError as error:
+        places = "; ".join(
+            f"{'.'.join(map(str, item['loc']))}: {item['msg']}"
+            for item in error.errors(include_input=False, include_url=False, include_context=False)
+        )
+        raise _wrong(path, places) from None
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 0
+        raise _wrong(path, f"line {line} is not YAML") from None
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise _wrong(path, str(error) if type(error) is ValueError else "the file cannot be read") from None
+
+
+def _wrong(path: Path, what: str) -> ConfigError:
+    return ConfigError(
+        f"{path}: {what}. Nothing was started.",
+        code="partners-invalid",
+        remedy="Correct the file; docs/partners.md shows every key.",
+    )

@@ -1,0 +1,251 @@
+"""The composition root: puts the floors together for one process and takes them apart again."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import shutil
+import time
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+
+from canonical_model.errors import ConfigError, HubError
+from canonical_model.message import uuid7
+from connectors.runtime import ConnectorRuntime
+from connectors.targets import load_targets
+from mappings.engine import MappingStore
+from registry.logs import log
+from registry.objects import ObjectStore, open_object_store
+from registry.people import PeopleStore
+from registry.settings import HubSettings
+from registry.storage import migrate, periods
+from registry.storage.database import GONE, database_url, open_pool
+from registry.vault import KeyEncryptionKey, Vault
+from routing import metrics
+from routing.brokers import open_broker
+from routing.brokers.contract import Broker
+from routing.intake import Intake
+from routing.relay import Relay
+from routing.routes import RouteBook, load_routes
+from routing.store import DeliveryStore, Sweeper
+from routing.worker import Worker
+
+_LOG = logging.getLogger(__name__)
+KEEP_HOUSE = 600.0
+"""Seconds between two rounds of housekeeping."""
+LEAST_FREE = 512 * 1024 * 1024
+
+
+class Role(StrEnum):
+    """What a process does; a small hub does all in one."""
+
+    ALL = "all"
+    API = "api"
+    RELAY = "relay"
+    WORKER = "worker"
+
+
+class StoredMappings:
+    """The mapping store as the worker asks it."""
+
+    def __init__(self, store: MappingStore) -> None:
+        self._store = store
+
+    def to_dialect(self, reference: str, data: dict[str, Any]) -> dict[str, Any]:
+        """Map canonical data by the recorded `name@version`."""
+        return self._store.get(reference).to_dialect(data)
+
+
+class Hub:
+    """One process of the hub; `open` starts its role's parts, `close` stops them in the order that loses nothing."""
+
+    def __init__(self, settings: HubSettings, role: Role = Role.ALL) -> None:
+        self.settings = settings
+        self.role = role
+        self.id = uuid7()
+        self.pool: asyncpg.Pool
+        self.vault: Vault
+        self.objects: ObjectStore
+        self.mappings: MappingStore
+        self.routes: RouteBook
+        self.intake: Intake
+        self.broker: Broker
+        self.targets: ConnectorRuntime | None = None
+        self.people: PeopleStore
+        self._relay: Relay | None = None
+        self._worker: Worker | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+        self._closers: list[Callable[[], Awaitable[Any]]] = []
+
+    @property
+    def config_dir(self) -> Path:
+        """The folder with routes/, targets/, mappings/ and partners.yaml."""
+        return self.settings.config_dir or self.settings.data_dir / "config"
+
+    async def open(self, *, deliver: bool = True) -> None:
+        """Open everything this role needs; raises `ConfigError` or `Unavailable`, closing what was opened.
+
+        With `deliver=False` only the database side is opened, for commands.
+        """
+        try:
+            await self._open_base()
+            if deliver:
+                await self._open_flow()
+        except BaseException:
+            await self.close()
+            raise
+
+    async def _open_base(self) -> None:
+        settings = self.settings
+        url = await asyncio.to_thread(database_url, settings)
+        if settings.database_url is None:
+            # The embedded database belongs to this hub alone, so its schema follows the code.
+            await migrate.upgrade_async(url)
+        self.pool = await open_pool(settings, url=url)
+        self._closers.append(self.pool.close)
+        async with self.pool.acquire() as connection:
+            version = await migrate.current(connection)
+        if version != migrate.head():
+            raise ConfigError(
+                f"The database schema is {version or 'empty'}, this hub needs {migrate.head()}. Nothing was started.",
+                code="schema-outdated",
+                remedy="Run `hub db upgrade` once; running hubs of the version before keep working meanwhile.",
+            )
+        await periods.ensure(self.pool, settings.partition)
+        self.vault = Vault(self.pool, KeyEncryptionKey.load(settings))
+        self.objects = open_object_store(settings)
+        self._closers.append(self.objects.close)
+        self.mappings, self.routes = load_configuration(self.config_dir)
+        self.intake = Intake(
+            self.pool,
+            self.vault,
+            self.routes,
+            self.objects,
+            retention_days=settings.retention_days,
+            claim_check_bytes=settings.claim_check_bytes,
+            group_commit_ms=settings.group_commit_ms,
+        )
+        self.people = PeopleStore(self.pool, self.vault, self.vault.blind)
+
+    async def _open_flow(self) -> None:
+        settings = self.settings
+        self.broker = await open_broker(settings, self.pool, self.id)
+        self._closers.append(self.broker.close)
+        await self.broker.declare([route.name for route in self.routes])
+        if self.role in {Role.ALL, Role.RELAY} and self.broker.name != "postgres":
+            self._relay = Relay(self.pool, self.broker)
+            self._tasks.append(asyncio.create_task(self._relay.run(), name="relay"))
+        if self.role in {Role.ALL, Role.WORKER}:
+            folder = self.config_dir / "targets"
+            self.targets = ConnectorRuntime(
+                load_targets(folder) if folder.is_dir() else [], {"people": self.people, "pool": self.pool}
+            )
+            for route in self.routes:
+                self.targets.get(route.target)
+            await self.targets.open()
+            self._closers.append(self.targets.close)
+            store = DeliveryStore(self.pool, self.id, self.intake, group_commit_ms=settings.group_commit_ms)
+            self._worker = Worker(
+                self.id,
+                store,
+                Sweeper(self.pool),
+                self.broker,
+                self.routes,
+                self.targets,
+                self.vault,
+                self.objects,
+                self.intake,
+                StoredMappings(self.mappings),
+                prefetch=settings.prefetch,
+            )
+            await self._worker.start()
+        self._tasks.append(asyncio.create_task(self._keep_house(), name="housekeeping"))
+        self._tasks.append(asyncio.create_task(metrics.sample_backlog(self.pool), name="backlog"))
+
+    async def close(self) -> None:
+        """Stop taking, finish what is under way, then release everything; safe to call twice."""
+        if self._worker is not None:
+            await self._worker.stop()
+            self._worker = None
+        if self._relay is not None:
+            self._relay.stop()
+        for task in self._tasks:
+            if task.get_name() != "relay":
+                task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=10)
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        self._tasks.clear()
+        if hasattr(self, "intake"):
+            await self.intake.drain()
+        while self._closers:
+            with contextlib.suppress(*GONE):
+                await asyncio.wait_for(self._closers.pop()(), 15)
+
+    async def _keep_house(self) -> None:
+        """Make partitions ahead of need, destroy keys whose retention ended, drop what they sealed."""
+        while True:
+            try:
+                await periods.ensure(self.pool, self.settings.partition)
+                destroyed = await self.vault.destroy_expired()
+                dropped = await periods.drop_ended(self.pool)
+                await self.pool.execute(
+                    "DELETE FROM accepted_origin WHERE accepted_at < now() - make_interval(days => $1)",
+                    self.settings.origin_retention_days,
+                )
+                if destroyed or dropped:
+                    log(_LOG, logging.INFO, "retention-applied", count=destroyed + len(dropped))
+            except (HubError, asyncpg.PostgresError, *GONE) as error:
+                log(_LOG, logging.WARNING, "housekeeping-waits", error=error)
+            await asyncio.sleep(KEEP_HOUSE)
+
+    async def check(self, part: str) -> tuple[bool, str]:
+        """Return whether a part (`database`, `broker`, `disk`, `clock`, `schema`) is well, and in words what is not."""
+        try:
+            return await asyncio.wait_for(getattr(self, f"_check_{part}")(), 5)
+        except (HubError, asyncpg.PostgresError, *GONE) as error:
+            return False, f"does not answer ({type(error).__name__})"
+
+    async def _check_database(self) -> tuple[bool, str]:
+        started = time.perf_counter()
+        version = await self.pool.fetchval("SELECT current_setting('server_version')")
+        return True, f"PostgreSQL {str(version).split()[0]} answers in {(time.perf_counter() - started) * 1000:.1f} ms"
+
+    async def _check_broker(self) -> tuple[bool, str]:
+        well = await self.broker.healthy()
+        return well, f"{self.broker.name} {'takes' if well else 'does not take'} messages"
+
+    async def _check_disk(self) -> tuple[bool, str]:
+        free = shutil.disk_usage(self.settings.data_dir if self.settings.data_dir.exists() else ".").free
+        return free >= LEAST_FREE, f"{free / 2**30:.1f} GiB free where the hub keeps its files"
+
+    async def _check_clock(self) -> tuple[bool, str]:
+        before = datetime.now(UTC)
+        theirs: datetime = await self.pool.fetchval("SELECT clock_timestamp()")
+        off = abs((theirs - before).total_seconds())
+        return off < 2.0, f"{off * 1000:.0f} ms apart from the database's clock"
+
+    async def _check_schema(self) -> tuple[bool, str]:
+        async with self.pool.acquire() as connection:
+            version = await migrate.current(connection)
+        return version == migrate.head(), f"schema {version}, code {migrate.head()}"
+
+
+def load_configuration(folder: Path) -> tuple[MappingStore, RouteBook]:
+    """Read mappings and routes and check them against each other; raises `ConfigError` on the first thing wrong."""
+    own = folder / "mappings"
+    mappings = MappingStore.load(*([own] if own.is_dir() else []))
+    routes = load_routes(folder / "routes")
+    for route in routes:
+        if route.mapping is not None:
+            # A delivery records the exact version it was mapped with.
+            route.mapping = mappings.get(route.mapping).header.reference
+    return mappings, routes
