@@ -51,7 +51,7 @@ _HEADER_SAFE: Final = "".join(chr(c) for c in range(0x21, 0x7F) if chr(c) not in
 class IncomingEvent:
     """One CloudEvent as a partner sent it; `traceparent` is always valid, a new trace where the partner's was not."""
 
-    id: str
+    id: str = field(repr=False)
     source: str
     type: str
     traceparent: str

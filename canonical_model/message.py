@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time as _time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
@@ -67,6 +68,13 @@ class Message(CanonicalModel):
     causationid: str | None = Field(default=None, max_length=200)
     originid: str | None = Field(default=None, max_length=500)
     data: dict[str, Any] = Field(default_factory=dict)
+
+    def __repr_args__(self) -> Iterable[tuple[str | None, Any]]:
+        """Name what identifies the message and nothing that could identify a person."""
+        for name in ("id", "type", "source", "time", "correlationid", "causationid"):
+            value = getattr(self, name)
+            if value is not None:
+                yield name, value
 
     @property
     def kind(self) -> str:

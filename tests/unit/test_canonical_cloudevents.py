@@ -210,7 +210,10 @@ def test_a_refusal_repeats_nothing_the_partner_sent() -> None:
         refused = refusal({"content-type": STRUCTURED}, json.dumps(event(**change)).encode())
         assert "Zzyzx" not in f"{refused} {refused.pointer}"
     assert "Zzyzx" not in str(refusal({"content-type": STRUCTURED}, b'{"Zzyzx"'))
-    assert "Zzyzx" not in repr(structured(event(data={"name": "Zzyzx"}, subject="Zzyzx"))[0])
+    got = structured(event(data={"name": "Zzyzx"}, subject="Zzyzx", id="Zzyzx-1", correlationid="c-1"))[0]
+    assert "Zzyzx" not in repr(got)
+    assert "Zzyzx" not in repr(to_message(got))
+    assert "c-1" in repr(to_message(got))
 
 
 @pytest.mark.parametrize(
