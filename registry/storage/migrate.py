@@ -64,7 +64,7 @@ def upgrade(url: str, revision: str = "head") -> tuple[str | None, str | None]:
     return asyncio.run(upgrade_async(url, revision))
 
 
-async def current(connection: asyncpg.Connection) -> str | None:
+async def current(connection: asyncpg.Connection | asyncpg.pool.PoolConnectionProxy) -> str | None:
     """Return the schema version of the connected database, None when it was never upgraded."""
     if await connection.fetchval("SELECT to_regclass('alembic_version')") is None:
         return None
