@@ -1,0 +1,40 @@
+"""How commands speak: tables and sentences for a person, one JSON document for a program."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+import orjson
+from rich.console import Console
+
+from canonical_model.errors import ConfigError, HubError, Unavailable
+
+OUT = Console(highlight=False, soft_wrap=True)
+ERR = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """Write one JSON document to standard output."""
+    sys.stdout.write(orjson.dumps(value, option=orjson.OPT_INDENT_2 | orjson.OPT_UTC_Z, default=str).decode() + "\n")
+
+
+def exit_code(error: HubError) -> int:
+    """Return the exit code of an error: 2 wrong configuration, 3 something is away, 1 anything else."""
+    if isinstance(error, ConfigError):
+        return 2
+    return 3 if isinstance(error, Unavailable) else 1
+
+
+def report(error: HubError, *, as_json: bool = False) -> int:
+    """Write an error to standard error and return the exit code."""
+    if as_json or os.environ.get("HUB_ERRORS") == "json":
+        body = {"code": error.code, "detail": error.detail, "remedy": error.remedy, "pointer": error.pointer}
+        sys.stderr.write(orjson.dumps(body).decode() + "\n")
+    else:
+        ERR.print(f"[bold red]✗[/] {error.detail}", markup=True)
+        if error.remedy:
+            ERR.print(f"  → {error.remedy}", markup=False)
+        ERR.print(f"  ({error.code}; `hub errors {error.code}` says more)", markup=False)
+    return exit_code(error)

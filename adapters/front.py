@@ -1,0 +1,115 @@
+"""The HTTP side of one hub process: partners, tokens, pages and the server they are reached by."""
+
+from __future__ import annotations
+
+import importlib
+import socket
+from collections.abc import Awaitable, Callable
+from functools import partial
+
+import aiohttp
+from aiohttp import web
+
+from adapters.http.app import build_app
+from adapters.http.security import (
+    OutsideIssuer,
+    OwnIssuer,
+    Partners,
+    SigningKey,
+    TokenIssuer,
+    TokenVerifier,
+    TrustedIssuer,
+    load_partners,
+)
+from adapters.http.server import make_runner
+from adapters.http.services import Check, Services
+from adapters.hub import Hub
+from registry.settings import HubSettings
+
+EXTENSIONS = ("adapters.rest.messages_read", "adapters.console")
+"""Modules whose `extend(app, services)` adds operations to the application."""
+
+
+def own_url(settings: HubSettings, port: int) -> str:
+    """Return the URL partners reach this hub by, which is also the issuer of its tokens."""
+    if settings.public_url:
+        return settings.public_url.rstrip("/")
+    scheme = "https" if settings.tls_cert else "http"
+    host = "127.0.0.1" if settings.host in {"0.0.0.0", "::"} else settings.host  # noqa: S104 - compared, not bound
+    return f"{scheme}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def free_port(host: str) -> int:
+    """Return a port nobody listens on at this moment."""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
+class Front:
+    """Serves a hub over HTTP from `start` to `stop`."""
+
+    def __init__(self, hub: Hub) -> None:
+        self.hub = hub
+        self.partners: Partners
+        self.issuer: TokenIssuer
+        self.url = ""
+        self._runner: web.AppRunner | None = None
+        self._session: aiohttp.ClientSession | None = None
+
+    def _http(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                timeout=aiohttp.ClientTimeout(total=10), cookie_jar=aiohttp.DummyCookieJar(), trust_env=False
+            )
+        return self._session
+
+    async def start(self) -> str:
+        """Listen and return the hub's URL; raises `ConfigError` for an open address without TLS."""
+        settings, hub = self.hub.settings, self.hub
+        port = settings.port or free_port(settings.host)
+        self.url = own_url(settings, port)
+        self.partners = load_partners(hub.config_dir)
+        key = SigningKey.load(settings.signing_key_file, settings.data_dir)
+        self.issuer = TokenIssuer(key, issuer=self.url, audience=settings.oidc_audience, partners=self.partners)
+        trusted: list[TrustedIssuer] = [OwnIssuer.of(self.url, settings.oidc_audience, key)]
+        if settings.oidc_issuer:
+            trusted.append(OutsideIssuer(settings.oidc_issuer, settings.oidc_audience, self._http))
+        services = Services(
+            settings=settings,
+            intake=hub.intake,
+            partners=self.partners,
+            tokens=TokenVerifier(trusted),
+            issuer=self.issuer,
+            mappings=hub.mappings,
+            pool=hub.pool,
+            broker=hub.broker,
+            checks=self._checks(),
+            extra=[importlib.import_module(name).extend for name in EXTENSIONS],
+            hub=hub,
+        )
+        self._runner = make_runner(build_app(services), settings)
+        await self._runner.setup()
+        from adapters.http.server import tls_context
+
+        site = web.TCPSite(
+            self._runner, settings.host, port, ssl_context=tls_context(settings), reuse_port=None, backlog=1024
+        )
+        await site.start()
+        return self.url
+
+    def _checks(self) -> dict[str, Callable[[], Awaitable[Check]]]:
+        async def check(part: str) -> Check:
+            well, note = await self.hub.check(part)
+            return Check(well, note)
+
+        return {part: partial(check, part) for part in ("database", "schema", "broker", "disk", "clock")}
+
+    async def stop(self) -> None:
+        """Finish the requests under way and stop listening; safe to call twice."""
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
