@@ -176,6 +176,14 @@ class PeopleStore:
         opened = key.open(row["sealed"], aad("person", "sealed", row["id"].bytes))
         return Record.from_bytes(row["id"], row["source"], row["version"], opened).person()
 
+    async def was_applied(self, message_id: UUID) -> bool:
+        """Say whether a message was applied here."""
+        async with database_errors("asking about a message"), asyncio.timeout(_WAIT):
+            found = await self._pool.fetchval(
+                "SELECT EXISTS (SELECT 1 FROM applied_message WHERE message_id = $1)", message_id
+            )
+        return bool(found)
+
     async def probe(self) -> None:
         """Prove that the store can be read; raises `Unavailable`."""
         async with database_errors("probing the people store"), asyncio.timeout(_WAIT):

@@ -1,0 +1,137 @@
+"""A people store in memory that recognises repeats like the real one, and fails as its database can."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+import orjson
+
+from connectors.errors import Refused
+from connectors.testing.sandbox import Mode, Seen
+
+_MAX_KEPT: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of one message in the sandbox."""
+
+    created: bool
+    changed: bool
+    repeated: bool
+
+
+class RegistrySandbox:
+    """Stands where the hub's own store would: hand `services()` to the connector's context."""
+
+    def __init__(self) -> None:
+        self.received: list[Seen] = []
+        self.busiest = 0
+        self._effects: dict[str, None] = {}
+        self._inside = 0
+        self._running = False
+        self._mode, self._seconds = Mode.OK, 0.0
+        self._stopping = asyncio.Event()
+
+    async def start(self) -> None:
+        """Take messages from now on."""
+        self._stopping = asyncio.Event()
+        self._running = True
+
+    async def stop(self) -> None:
+        """Fail every message like a database that is gone; safe to call twice."""
+        self._running = False
+        self._stopping.set()
+
+    def settings(self) -> dict[str, Any]:
+        """Return the settings of a registry target: none."""
+        return {}
+
+    def services(self) -> Mapping[str, Any]:
+        """Return the services a registry target finds this sandbox in."""
+        return {"people": self}
+
+    def secrets(self) -> Sequence[str]:
+        """Return nothing: a registry target has no secrets."""
+        return ()
+
+    def effects(self) -> Sequence[str]:
+        """Return the ids applied, each once."""
+        return tuple(self._effects)
+
+    def switch(
+        self, mode: Mode, *, status: int | None = None, seconds: float = 0.0, retry_after: int | None = None
+    ) -> None:
+        """Treat the next messages in this way; a database has neither status nor `retry_after`."""
+        self._mode, self._seconds = mode, seconds
+
+    async def upsert(
+        self, person: Mapping[str, Any], *, source: str, message_id: UUID, at: datetime | None = None
+    ) -> Done:
+        """Take a person."""
+        return await self._take(person, message_id)
+
+    async def record_event(
+        self, event: Mapping[str, Any], *, source: str, message_id: UUID, at: datetime | None = None
+    ) -> Done:
+        """Take a civil event."""
+        return await self._take(event, message_id)
+
+    async def was_applied(self, message_id: UUID) -> bool:
+        """Say whether a message took effect."""
+        self._alive()
+        return str(message_id) in self._effects
+
+    async def probe(self) -> None:
+        """Fail when stopped."""
+        self._alive()
+
+    def _alive(self) -> None:
+        if not self._running:
+            raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+
+    async def _take(self, data: Mapping[str, Any], message_id: UUID) -> Done:
+        self._alive()
+        self._inside += 1
+        self.busiest = max(self.busiest, self._inside)
+        try:
+            # A real store gives way to other callers too; without it nothing here would ever be under way twice.
+            await asyncio.sleep(0)
+            return await self._apply(data, message_id)
+        finally:
+            self._inside -= 1
+
+    async def _apply(self, data: Mapping[str, Any], message_id: UUID) -> Done:
+        mode = self._mode
+        if mode is Mode.REFUSE:
+            raise Refused(f"Message {message_id} names no valid identifier.", code="identifier-missing")
+        if mode is Mode.STATUS:
+            raise asyncpg.TooManyConnectionsError("sorry, too many clients already")
+        repeated = str(message_id) in self._effects
+        self._keep(data, str(message_id))
+        if mode in (Mode.SLOW, Mode.HANG):
+            await self._wait(self._seconds if mode is Mode.SLOW else None)
+        if mode is Mode.CLOSE_AFTER_BODY or (mode is Mode.HANG and not self._running):
+            raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+        if mode is Mode.GARBAGE:
+            raise asyncpg.InternalClientError("unexpected message type '\\x00'")
+        return Done(created=not repeated, changed=not repeated, repeated=repeated)
+
+    def _keep(self, data: Mapping[str, Any], message_id: str) -> None:
+        self.received.append(Seen(message_id, orjson.dumps(dict(data)), {}))
+        self._effects[message_id] = None
+        if len(self.received) > _MAX_KEPT:
+            del self.received[0]
+            del self._effects[next(iter(self._effects))]
+
+    async def _wait(self, seconds: float | None) -> None:
+        try:
+            await asyncio.wait_for(self._stopping.wait(), seconds)
+        except TimeoutError:
+            return
