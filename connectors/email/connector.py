@@ -7,9 +7,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any, ClassVar
 
+import aiosmtplib
+
 from canonical_model.message import Message
 from connectors.contract import Callback, Context, Exchange, Health, Manifest, Receipt, Settings
-from connectors.email.client import Handed, Relay, SmtpClient
+from connectors.email.client import Handed, Relay, SmtpClient, map_failure
 from connectors.email.composing import NOTICE, Composer
 from connectors.email.settings import EmailSettings
 from connectors.errors import HubError, Unavailable, Unknown
@@ -23,6 +25,7 @@ class EmailConnector:
 
     manifest: ClassVar[Manifest] = manifest_beside(__file__)
     settings_model: ClassVar[type[Settings]] = EmailSettings
+    library_errors: ClassVar[tuple[type[BaseException], ...]] = (aiosmtplib.SMTPException,)
 
     def __init__(self, settings: EmailSettings) -> None:
         self._composer = Composer(settings)
@@ -38,6 +41,11 @@ class EmailConnector:
         )
         self._target = "email"
         self._client: SmtpClient | None = None
+
+    @staticmethod
+    def map_error(error: Exception) -> HubError:
+        """Return the hub error for an exception of the SMTP library, met after the mail was handed over."""
+        return map_failure(error, handed=True)
 
     async def open(self, ctx: Context) -> None:
         """Connect and log in; raises `ConfigError` for a wrong login and `Unavailable` when the relay is away."""

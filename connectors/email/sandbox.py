@@ -181,6 +181,8 @@ class EmailSandbox:
             await self._wait(None)
         if self._mode in {Mode.CLOSE_AFTER_BODY, Mode.HANG}:
             server.transport.abort()
+        if self._mode is Mode.FLOOD:
+            return "250 " + "x" * (1 << 20)
         if self._mode is Mode.GARBAGE:
             return "\x00\x01 this is no reply"
         return f"250 2.0.0 Ok: queued as {len(self.received):010X}"

@@ -23,6 +23,8 @@ class Mode(StrEnum):
     """Take the whole message, then answer with bytes that are no answer."""
     HANG = "hang"
     """Take the whole message and never answer."""
+    FLOOD = "flood"
+    """Take the message and answer with far more than an answer needs (a megabyte or more)."""
     REFUSE = "refuse"
     """Say no to the message for good."""
 

@@ -114,7 +114,9 @@ async def _read(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
 
 def map_failure(error: BaseException, host: str) -> HubError:
     """Return the hub error for an exception of the HTTP library; its text is left out, since it may quote the other side."""
-    refused = isinstance(error, aiohttp.ClientConnectorError) and isinstance(error.os_error, AddressRefused)
+    refused = isinstance(error, aiohttp.ClientConnectorError) and isinstance(
+        getattr(error, "_os_error", None), AddressRefused
+    )
     if refused or isinstance(error, AddressRefused):
         return Unavailable(
             f"The host {host} leads to an address the hub may not reach; nothing was sent.",

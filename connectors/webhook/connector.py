@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import ClassVar, Final
 from urllib.parse import quote
 
+import aiohttp
 import orjson
 from multidict import CIMultiDict
 
@@ -16,7 +17,14 @@ from canonical_model.message import SPECVERSION, Message
 from connectors.contract import Callback, Context, Exchange, Health, Manifest, Receipt, Settings
 from connectors.errors import ConfigError, HubError, Refused, Unavailable, Unknown
 from connectors.manifests import manifest_beside
-from connectors.webhook.client import Reply, WebhookClient, problem_code, retry_after, tls_context
+from connectors.webhook.client import (
+    Reply,
+    WebhookClient,
+    map_failure,
+    problem_code,
+    retry_after,
+    tls_context,
+)
 from connectors.webhook.settings import WebhookSettings
 from connectors.webhook.signing import ID_HEADER, TIMESTAMP_HEADER, Signer, es256_signer, hmac_signer
 
@@ -30,6 +38,7 @@ class WebhookConnector:
 
     manifest: ClassVar[Manifest] = manifest_beside(__file__)
     settings_model: ClassVar[type[Settings]] = WebhookSettings
+    library_errors: ClassVar[tuple[type[BaseException], ...]] = (aiohttp.ClientError,)
 
     def __init__(self, settings: WebhookSettings) -> None:
         self._settings = settings
@@ -37,6 +46,11 @@ class WebhookConnector:
         self._client: WebhookClient | None = None
         self._signer: Signer | None = _signer(settings)
         self._fixed = _fixed_headers(settings)
+
+    @staticmethod
+    def map_error(error: Exception) -> HubError:
+        """Return the hub error for an exception of the HTTP library."""
+        return map_failure(error, "the target")
 
     async def open(self, ctx: Context) -> None:
         """Make the client and prove that the endpoint answers; raises `ConfigError` or `Unavailable`."""

@@ -144,6 +144,8 @@ class WebhookSandbox:
             await self._wait(self._seconds)
         elif mode is Mode.HANG:
             await self._wait(None)
+        elif mode is Mode.FLOOD:
+            return web.Response(body=b"x" * (4 << 20))
         transport = request.transport
         if mode in {Mode.CLOSE_AFTER_BODY, Mode.GARBAGE, Mode.HANG} and transport is not None:
             if mode is Mode.GARBAGE and isinstance(transport, asyncio.WriteTransport):
