@@ -2,6 +2,7 @@
 
 from mappings.engine.codes import Code, CodeList
 from mappings.engine.functions import FUNCTIONS, FunctionKind, FunctionPair, register_function
+from mappings.engine.loss import Loss, LossReport, loss_report
 from mappings.engine.mapping import Mapping
 from mappings.engine.parse import Direction, Header, MappingFile, parse_mapping
 from mappings.engine.store import MappingStore
@@ -15,11 +16,14 @@ __all__ = [
     "FunctionKind",
     "FunctionPair",
     "Header",
+    "Loss",
+    "LossReport",
     "Mapping",
     "MappingFile",
     "MappingStore",
     "Origin",
     "Trace",
+    "loss_report",
     "parse_mapping",
     "register_function",
 ]

@@ -9,6 +9,12 @@ from typing import Any
 from mappings.engine.paths import Failure
 from mappings.engine.source import SourceFile, check_schema
 
+MAX_REMEMBERED = 1_000
+"""How many spellings of known codes a reader remembers; more than that only costs the comparison again."""
+
+MAX_REMEMBERED = 1_000
+"""How many spellings of known codes a reader remembers; more than that only costs the comparison again."""
+
 
 @dataclass(frozen=True, slots=True)
 class Code:
@@ -52,7 +58,7 @@ class CodeList:
     def reader(self) -> Callable[[Any], str]:
         """Return the closure from dialect to canonical; an unknown code raises `mapping-code-unknown` or falls back."""
         known = self.read_table()
-        exact = {spelling: row.canonical for row in reversed(self.rows) for spelling in self._spellings(row)}
+        exact: dict[str, str] = {}
         folded, fallback, through, name = self.folded, self.fallback_canonical, self.pass_through, self.name
 
         def read(value: Any) -> str:
@@ -69,6 +75,8 @@ class CodeList:
                     raise Failure(
                         f"the code list {name} does not know this code", code="mapping-code-unknown"
                     )
+                if len(exact) < MAX_REMEMBERED and folded(value) in known:
+                    exact[value] = found
             return found
 
         return read

@@ -15,7 +15,6 @@ from mappings.engine.paths import (
     Path,
     Putter,
     getter,
-    is_empty,
     items_getter,
     items_putter,
     locate,
@@ -70,7 +69,14 @@ class Compiler:
 
     def nodes(self, pairs: tuple[Pair, ...]) -> tuple[Node, ...]:
         """Return the compiled pairs that take part in the direction."""
-        return tuple(self.node(pair) for pair in pairs if pair.runs(self.direction))
+        made: list[Node] = []
+        for pair in pairs:
+            if pair.runs(self.direction):
+                node = self.node(pair)
+                # A group at the same place on both sides adds nothing but its children.
+                flat = stays(pair) and not node.test and not node.needed and not pair.required
+                made.extend(node.children if flat else (node,))
+        return tuple(made)
 
     def node(self, pair: Pair) -> Node:
         """Compile one pair with its condition."""
@@ -140,6 +146,10 @@ class Compiler:
     def _object(self, pair: Pair) -> Node:
         sources, target = self._sides(pair)
         children = self._children(pair)
+        if stays(pair) and not self._needed(pair):
+            group = Node(pair, _group_op(tuple(c.op for c in children)), sources, target, "", children=children)
+            group.via = f"mapping {pair.use}" if pair.use else ""
+            return group
         get, put = _first(sources), putter(target)
         required = pair.required in ("both", self.direction)
         op = _object_op(get, put, tuple(c.op for c in children), sources, required, self._needed(pair))
@@ -187,6 +197,21 @@ class Compiler:
             return value is not None and read(value) in values
 
         return test
+
+
+def stays(pair: Pair) -> bool:
+    """Tell whether an object pair stands at `.` on both sides."""
+    if pair.kind not in ("object", "use") or pair.canonical is None or pair.dialect is None:
+        return False
+    return not pair.canonical.steps and not pair.dialect.steps and not pair.also
+
+
+def _group_op(ops: tuple[Op, ...]) -> Op:
+    def op(source: dict[str, Any], out: dict[str, Any]) -> None:
+        for child in ops:
+            child(source, out)
+
+    return op
 
 
 def _plain_value(value: Any) -> Any:
@@ -349,14 +374,16 @@ def _list_op(
             if lone and not single:
                 raise Failure("a list was expected", tokens=_where(sources, source))
             for at, value in enumerate((items,) if lone else items):
-                if is_empty(value) or (item_test is not None and not item_test(value)):
+                if (not value and value.__class__ in EMPTY_TYPES) or (
+                    item_test is not None and not item_test(value)
+                ):
                     continue
                 try:
                     found = item(value)
                 except Failure as failure:
                     above = _where(sources, source)
                     raise failure.under(above if lone else (*above, at)) from None
-                if not is_empty(found):
+                if found or found.__class__ not in EMPTY_TYPES:
                     made.append(found)
         if made:
             put(out, made)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from decimal import Decimal, InvalidOperation
+from math import isfinite
 from typing import Any, Final
 
 from canonical_model.contact import normalize_phone
@@ -158,10 +159,12 @@ def _make_decimal(options: Mapping[str, Any]) -> FunctionPair:
         raise Failure("a number was expected")
 
     def read(value: Any) -> float:
+        if value.__class__ is float and isfinite(value):
+            return value  # type: ignore[no-any-return]
         return float(number(value))
 
     def write(value: Any) -> Any:
-        return format(number(value), "f") if as_text else float(number(value))
+        return format(number(value), "f") if as_text else read(value)
 
     return FunctionPair(write, read, dialect_survives=False, note="numbers as text and as number are unified")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from mappings.engine.compile import Node
-from mappings.engine.paths import Token, is_empty, locate, pointer, whole_list
+from mappings.engine.compile import Node, stays
+from mappings.engine.paths import Path, Token, is_empty, locate, pointer, whole_list
 
 Tokens = tuple[Token, ...]
 
@@ -81,13 +81,15 @@ def _value(node: Node, source: Any, above: Tokens, out: dict[str, Any]) -> list[
     if _at(out, where) is None:
         return []
     if place is not None:
-        return [_Note(where, above + place, node.via)]
+        return [*_marks(node, out), _Note(where, above + place, node.via)]
     if node.pair.kind == "constant" or node.pair.default:
         return [_Note(where, None, node.via if node.pair.kind == "constant" else "default")]
     return []
 
 
 def _object(node: Node, source: Any, above: Tokens, out: dict[str, Any]) -> list[_Note]:
+    if stays(node.pair) and not node.needed:
+        return _walk(node.children, source, above, out)
     place = _found(node, source)
     if place is None:
         return []
@@ -97,7 +99,16 @@ def _object(node: Node, source: Any, above: Tokens, out: dict[str, Any]) -> list
         return []
     node.op(source, out)
     where = locate(node.target, out)
-    return [_Note(where + note.output, note.source, note.via) for note in notes]
+    return _marks(node, out) + [_Note(where + note.output, note.source, note.via) for note in notes]
+
+
+def _marks(node: Node, out: dict[str, Any]) -> list[_Note]:
+    """Note the fields a `[field=value]` in the path of a single value has set."""
+    notes: list[_Note] = []
+    for depth, step in enumerate(node.target.steps, start=1):
+        above = locate(Path(node.target.steps[:depth]), out)
+        notes += [_Note((*above, key), None, "constant") for key, _ in step.match]
+    return notes
 
 
 def _list(node: Node, source: Any, above: Tokens, out: dict[str, Any]) -> list[_Note]:
@@ -117,6 +128,7 @@ def _list(node: Node, source: Any, above: Tokens, out: dict[str, Any]) -> list[_
         inner = _walk(node.children, item, above + tokens, made)
         if not made or not node.needed <= made.keys():
             continue
+        notes += [_Note((*where, at, key), None, "constant") for key, _ in node.target.steps[-1].match]
         for note in inner:
             output = () if note.output == ("",) else note.output
             notes.append(_Note((*where, at, *output), note.source, note.via))
