@@ -12,6 +12,8 @@ import pytest
 # Tests are imported by file (importlib mode); what they share lies in tests/services and needs a place on the path.
 sys.path.append(str(Path(__file__).resolve().parent))
 
+pytest.register_assert_rewrite("brokers.behaviour")
+
 from services import postgres, rabbitmq
 
 

@@ -124,5 +124,8 @@ class Planter:
     async def outbox(self, delivery_id: UUID, message_id: UUID, route: str = "crvs-to-registry") -> None:
         """Plant the pointer that has still to reach a worker."""
         await self.pool.execute(
-            "INSERT INTO outbox (delivery_id, message_id, route) VALUES ($1, $2, $3)", delivery_id, message_id, route
+            "INSERT INTO outbox (delivery_id, message_id, route) VALUES ($1, $2, $3)",
+            delivery_id,
+            message_id,
+            route,
         )

@@ -55,12 +55,12 @@ class Control:
     """Runs rabbitmqctl against one node."""
 
     environment: dict[str, str] = field(default_factory=lambda: dict(os.environ))
+    program: str = "rabbitmqctl"
 
     def __call__(self, *arguments: str, seconds: float = 60.0) -> str:
         """Run one command and return what it printed; raises when it fails."""
-        program = binary("rabbitmqctl") or "rabbitmqctl"
         done = subprocess.run(
-            [program, "--quiet", *arguments],
+            [self.program, "--quiet", *arguments],
             env=self.environment, capture_output=True, text=True, timeout=seconds, check=False,
         )  # fmt: skip
         if done.returncode:
@@ -101,7 +101,7 @@ class PrivateNode:
             "RABBITMQ_GENERATED_CONFIG_DIR": str(folder / "data"),
             "RABBITMQ_SCHEMA_DIR": str(folder / "data"),
         }
-        self.control = Control(self.environment)
+        self.control = Control(self.environment, binary("rabbitmqctl") or "rabbitmqctl")
         self.url = f"amqp://guest:guest@127.0.0.1:{self.port}/%2F"
 
     def start(self, seconds: float = 60.0) -> None:
@@ -207,7 +207,10 @@ class Server:
 
 
 def _local_control() -> Control | None:
-    """Return a control program that reaches the running local node, when there is one."""
+    """Return a control program that reaches the running local node, when there is one.
+
+    A packaged node runs as a user of its own; only the wrapper on the path takes that user's cookie.
+    """
     control = Control()
     try:
         control("eval", "ok.", seconds=30)
