@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import socket
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -21,7 +22,7 @@ from adapters.http.security import (
     TrustedIssuer,
     load_partners,
 )
-from adapters.http.server import make_runner
+from adapters.http.server import make_runner, tls_context
 from adapters.http.services import Check, Services
 from adapters.hub import Hub
 from registry.settings import HubSettings
@@ -85,13 +86,11 @@ class Front:
             pool=hub.pool,
             broker=hub.broker,
             checks=self._checks(),
-            extra=[importlib.import_module(name).extend for name in EXTENSIONS],
+            extra=[importlib.import_module(name).extend for name in EXTENSIONS if importlib.util.find_spec(name)],
             hub=hub,
         )
         self._runner = make_runner(build_app(services), settings)
         await self._runner.setup()
-        from adapters.http.server import tls_context
-
         site = web.TCPSite(
             self._runner, settings.host, port, ssl_context=tls_context(settings), reuse_port=None, backlog=1024
         )

@@ -18,6 +18,7 @@ PIPELINE: Final = web.AppKey("pipeline", Pipeline)
 
 def build_app(services: Services) -> web.Application:
     """Return the application with the hub's own API, the standards' adapters and whatever `services.extra` adds."""
+    from adapters.dci.notify import operations as dci_operations
     from adapters.http.issuing import operations as issuing_operations
     from adapters.http.pages import operations as page_operations
     from adapters.rest.messages import operations as message_operations
@@ -27,6 +28,7 @@ def build_app(services: Services) -> web.Application:
     app[OPERATIONS] = []
     app[PIPELINE] = Pipeline(services.settings, services.tokens, services.partners)
     add_operations(app, message_operations(services))
+    add_operations(app, dci_operations(services))
     add_operations(app, issuing_operations(services))
     add_operations(app, page_operations(services))
     for extend in services.extra:

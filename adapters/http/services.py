@@ -90,3 +90,5 @@ class Services:
     checks: Mapping[str, Callable[[], Awaitable[Check]]] = field(default_factory=dict)
     extra: Sequence[Callable[[web.Application, Services], None]] = ()
     dci_namespaces: Sequence[str] = ("dci/crvs",)
+    hub: Any = None
+    """The composition root itself, for parts that need more of it (trace, replay, console)."""

@@ -1,0 +1,173 @@
+"""POST /{namespace}/v1.0.0/registry/notify: vital events of civil registries become canonical messages."""
+
+from __future__ import annotations
+
+import re
+import time
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import orjson
+from aiohttp import web
+
+from adapters.dci.envelope import Notification, NotifiedEvent, message_id_of, read_notification, refuse
+from adapters.dci.profile import DciProfile, profile_of
+from adapters.dci.replies import CORRELATION, acknowledged, correlation_id, refused
+from adapters.dci.schemas import ACK, ERRORS, EXAMPLE, NOTIFY
+from adapters.dci.signature import CHECKS, SignatureKeys, SignatureWrong
+from adapters.http.body import parse_json
+from adapters.http.operations import Answer, Body, Call, Operation
+from adapters.http.problems import RequestRefused
+from adapters.http.security.partners import Scope
+from adapters.http.services import Services
+from canonical_model.errors import ConfigError, Refused
+from canonical_model.message import Message
+from canonical_model.tracing import continued_traceparent
+from canonical_model.types import check_data
+
+MESSAGE_TYPE: Final = "org.openspp.civil_event.registered.v1"
+MAPPING: Final = "dci.crvs_vital_event"
+_NAMESPACE: Final = re.compile(r"[a-z0-9][a-z0-9_-]*(/[a-z0-9][a-z0-9_-]*){0,4}")
+
+
+def operations(services: Services) -> list[Operation]:
+    """Return one notify operation for each namespace; raises `ConfigError` for wrong namespaces or profiles."""
+    if services.mappings is None:
+        return []
+    notifier = Notifier(services)
+    for namespace in services.dci_namespaces:
+        if not _NAMESPACE.fullmatch(namespace):
+            raise ConfigError(
+                f"The DCI namespace {namespace} is not a path of lower-case names. Nothing was started.",
+                code="dci-namespace-invalid",
+                remedy="Use a namespace such as dci/crvs.",
+            )
+    return [
+        Operation(
+            name="notifyVitalEvents" if number == 0 else f"notifyVitalEvents{number + 1}",
+            method="POST",
+            path=f"/{namespace}/v1.0.0/registry/notify",
+            tag="dci",
+            scope=Scope.DCI_CRVS_NOTIFY,
+            summary="Notify vital events (DCI civil registry interface 1.0.0)",
+            description=(
+                "ACK is answered once every event of the message is stored. A repeat of a message id gets the same ACK. "
+                "One event that cannot be understood refuses the whole message and nothing of it is stored."
+            ),
+            handler=notifier.notify,
+            body=Body.WHOLE,
+            requests={"application/json": NOTIFY},
+            example=EXAMPLE,
+            render=refused,
+            answers={
+                200: Answer("The message is stored.", {"application/json": ACK}),
+                400: Answer("The message cannot be used.", {"application/json": ACK}),
+                401: Answer("No valid token.", {"application/json": ERRORS}),
+                403: Answer("Not permitted.", {"application/json": ERRORS}),
+                406: Answer("The answer is JSON.", {"application/json": ACK}),
+                408: Answer("The body came too slowly.", {"application/json": ACK}),
+                413: Answer("The body is too large.", {"application/json": ACK}),
+                415: Answer("The body is not JSON.", {"application/json": ACK}),
+                429: Answer("Too many requests.", {"application/json": ACK}),
+                500: Answer("The hub failed.", {"application/json": ERRORS}),
+                503: Answer("The hub cannot store messages now.", {"application/json": ACK}),
+            },
+        )
+        for number, namespace in enumerate(services.dci_namespaces)
+    ]
+
+
+class Notifier:
+    """Takes notifications: checks the envelope and its signature, maps every event, then stores all or none."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._to_canonical = services.mappings.get(MAPPING).to_canonical
+        self._profiles = {name: profile_of(partner) for name, partner in services.partners.items()}
+        self._keys = {
+            name: SignatureKeys(profile.signature.jwks)
+            for name, profile in self._profiles.items()
+            if profile.signature.jwks
+        }
+
+    async def notify(self, request: web.Request, call: Call) -> web.Response:
+        """Answer one notification."""
+        partner = call.partner.name
+        envelope = parse_json(call.body)
+        message_id = message_id_of(envelope)
+        if message_id is not None:
+            request[CORRELATION] = correlation_id(partner, message_id)
+        profile = self._profiles[partner]
+        notification = read_notification(envelope, profile, datetime.now(UTC))
+        self._check_signature(envelope, call.body, partner, profile)
+        trace = request.headers.get("traceparent")
+        messages = [
+            self._message(notification, event, number, partner, trace)
+            for number, event in enumerate(notification.events)
+        ]
+        # A repeat is the same when it says the same: a sender that tries again may stamp and sign it anew.
+        same = orjson.dumps(envelope["message"], option=orjson.OPT_SORT_KEYS)
+        accepted = await self._services.intake.accept_all(
+            [(message, same) for message in messages], partner=partner, request_id=call.request_id
+        )
+        return acknowledged(correlation_id(partner, notification.message_id), accepted[0].accepted_at)
+
+    def _check_signature(self, envelope: Any, raw: bytes, partner: str, profile: DciProfile) -> None:
+        rules = profile.signature
+        if rules.policy == "off":
+            return
+        signature = envelope.get("signature")
+        if signature is None or signature == "":
+            if rules.policy == "required":
+                refuse("/signature", "this partner signs its messages", "dci-signature-missing")
+            return
+        try:
+            if not isinstance(signature, str):
+                raise SignatureWrong("the signature is a text")
+            CHECKS[rules.style](
+                signature.strip(),
+                raw,
+                self._keys[partner],
+                sender_id=profile.sender_id,
+                now=time.time(),
+                skew=rules.skew_seconds,
+            )
+        except SignatureWrong as wrong:
+            refuse("/signature", str(wrong), "dci-signature-invalid")
+
+    def _message(
+        self, notification: Notification, event: NotifiedEvent, number: int, partner: str, trace: str | None
+    ) -> Message:
+        at = f"/message/notify_event/{number}/data"
+        mapped = False
+        try:
+            data = self._to_canonical(event.data)
+            mapped = True
+            check_data(MESSAGE_TYPE, data)
+        except Refused as error:
+            # Past the mapping, places are those of the canonical model and stand in the detail alone.
+            raise RequestRefused(
+                error.detail,
+                code="dci-event-invalid",
+                pointer=at if mapped else f"{at}{error.pointer or ''}",
+                remedy="Correct the event; none of the message was stored, so send it whole again.",
+            ) from None
+        return Message(
+            source=partner,
+            type=MESSAGE_TYPE,
+            subject=_subject(data),
+            time=event.timestamp,
+            traceparent=continued_traceparent(trace),
+            correlationid=notification.transaction_id,
+            originid=f"{notification.message_id}/{event.reference_id}",
+            data=data,
+        )
+
+
+def _subject(data: dict[str, Any]) -> str | None:
+    """Return the first identifier of the person the event is about; events of one person keep their order by it."""
+    for one in data.get("subject", {}).get("identifiers", ()):
+        kind, value = one.get("id_type"), one.get("value")
+        if value:
+            return f"{kind}:{value}"[:500]
+    return None
