@@ -41,7 +41,7 @@ def add_operations(app: web.Application, operations: Iterable[Operation]) -> Non
     for operation in operations:
         endpoint = app[PIPELINE].endpoint(operation)
         resource = app.router.add_resource(operation.path)
-        resource.add_route(operation.method, endpoint)
+        resource.add_route(operation.method, endpoint, expect_handler=app[PIPELINE].expectation(operation))
         if operation.method == "GET":
             resource.add_route("HEAD", endpoint)
         app[OPERATIONS].append(operation)

@@ -106,7 +106,22 @@ def parse_json(raw: bytes, *, code: str = "request-json-invalid") -> Any:
             code=code,
             remedy="Send a flatter body.",
         )
+    if b"\\u0000" in raw and _holds_nul(value):
+        # PostgreSQL holds no NUL in text or JSON.
+        raise RequestRefused(
+            "A text of the body holds a NUL character. Nothing was accepted.",
+            code=code,
+            remedy="Remove the character.",
+        )
     return value
+
+
+def _holds_nul(value: Any) -> bool:
+    if isinstance(value, str):
+        return "\x00" in value
+    if isinstance(value, dict):
+        return any("\x00" in name or _holds_nul(one) for name, one in value.items())
+    return isinstance(value, list) and any(_holds_nul(one) for one in value)
 
 
 def _deeper(value: Any) -> bool:

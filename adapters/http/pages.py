@@ -19,6 +19,7 @@ from adapters.http.operations import Answer, Call, Operation
 from adapters.http.problems import RequestRefused
 from adapters.http.security.partners import Scope
 from adapters.http.services import Check, Services
+from registry.logs import log
 from routing import metrics
 
 _LOG = logging.getLogger(__name__)
@@ -109,8 +110,8 @@ async def _checked(services: Services, name: str) -> Check:
             return await services.checks[name]()
     except TimeoutError:
         return Check(ok=False, note=f"no answer within {_CHECK_SECONDS:g} seconds")
-    except Exception:
-        _LOG.exception("the check %s failed", name)
+    except Exception as error:
+        log(_LOG, logging.WARNING, "readiness-check-failed", name=name, error=error)
         return Check(ok=False, note="the check failed; the log says why")
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from collections.abc import Awaitable, Callable, Sequence
@@ -13,7 +12,7 @@ from typing import Any, Final
 from aiohttp import web
 from pydantic import ValidationError
 
-from adapters.http.body import read_body
+from adapters.http.body import read_body, too_large
 from adapters.http.operations import Body, Call, Operation
 from adapters.http.problems import RequestRefused, challenge, problem_response
 from adapters.http.rates import RateLimits
@@ -22,7 +21,6 @@ from adapters.http.security.tokens import Claims, TokenVerifier
 from canonical_model.errors import Defect, HubError
 from registry.settings import HubSettings
 
-_LOG = logging.getLogger(__name__)
 Stage = Callable[[web.Request, Call], Awaitable[None] | None]
 """One step: raises a `HubError` to refuse; an awaitable is returned only when there is something to wait for."""
 Endpoint = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -259,6 +257,27 @@ class Pipeline:
         """Return the aiohttp handler of an operation."""
         return _endpoint(operation, self.stages(operation), self._dressing(operation))
 
+    def expectation(
+        self, operation: Operation
+    ) -> Callable[[web.Request], Awaitable[web.StreamResponse | None]]:
+        """Return what answers `Expect: 100-continue`: the go-ahead, or the refusal of a body that is too large."""
+        limit = operation.body_limit or self._settings.body_limit
+
+        async def expect(request: web.Request) -> web.StreamResponse | None:
+            length = request.headers.get("Content-Length", "")
+            streamed = request.content_type == "application/x-ndjson" and operation.body is Body.STREAM
+            if length.isdigit() and int(length) > limit and not streamed:
+                # Refused before a byte of the body is sent; the endpoint then finds nothing more to say.
+                request_id = request_id_of(request)
+                response = (operation.render or problem_response)(request, request_id, too_large(limit))
+                dress(response, request_id, self._headers)
+                return response
+            if request.headers.get("Expect", "").lower() == "100-continue" and request.transport is not None:
+                request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            return None
+
+        return expect
+
     def _dressing(self, operation: Operation) -> dict[str, str]:
         if operation.browser:
             return {**self._headers, "Content-Security-Policy": _PAGE_POLICY}
@@ -286,7 +305,6 @@ def _endpoint(operation: Operation, stages: Sequence[Stage], headers: dict[str, 
         except ConnectionError:
             raise
         except Exception as error:
-            _LOG.exception("request %s failed", call.request_id)
             response = render(request, call.request_id, defect_of(error))
         if not response.prepared:
             dress(response, call.request_id, call.headers)

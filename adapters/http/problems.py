@@ -13,6 +13,8 @@ from aiohttp import web
 from adapters.http.catalog import fault_of, is_ours
 from adapters.http.language import best_language, translate
 from canonical_model.errors import HubError, Refused
+from registry.logs import log
+from routing import metrics
 
 _LOG = logging.getLogger(__name__)
 MEDIA_TYPE: Final = "application/problem+json"
@@ -101,6 +103,14 @@ def problem_response(request: web.BaseRequest, request_id: str, error: HubError)
 
 
 def note_fault(error: HubError, request_id: str) -> None:
-    """Log an error that is the hub's own fault, with the request id by which it is found."""
+    """Count a refusal, and log one that is the hub's own fault with the request id by which it is found."""
+    metrics.refused(error.code)
     if is_ours(error):
-        _LOG.error("request %s failed with %s", request_id, error.code, exc_info=error.__cause__)
+        log(
+            _LOG,
+            logging.ERROR,
+            "request-failed",
+            request_id=request_id,
+            code=error.code,
+            error=error.__cause__ or error,
+        )

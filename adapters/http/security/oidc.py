@@ -15,6 +15,7 @@ import orjson
 from adapters.http.security.keys import ALGORITHMS, KeyRefused, VerifyKey, keys_of_set
 from adapters.http.security.tokens import pick
 from canonical_model.errors import ConfigError, Unavailable
+from registry.logs import log
 
 _LOG = logging.getLogger(__name__)
 FRESH_SECONDS: Final = 3600.0
@@ -72,7 +73,7 @@ class OutsideIssuer:
             self._keys = keys_of_set(await self._get(_must_be_safe(document.get("jwks_uri"))))
             self._fetched = self._clock()
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError, ConfigError) as error:
-            _LOG.warning("the keys of the outside issuer could not be read: %s", type(error).__name__)
+            log(_LOG, logging.WARNING, "issuer-keys-unread", error=error)
 
     async def _get(self, url: str) -> dict[str, Any]:
         async with self._session().get(url, allow_redirects=False, timeout=_DEADLINE) as response:
