@@ -18,7 +18,7 @@ from uuid import UUID
 
 from hypothesis import strategies as st
 from hypothesis.strategies import SearchStrategy
-from pydantic import AfterValidator, AwareDatetime, BaseModel, StringConstraints
+from pydantic import AfterValidator, AwareDatetime, BaseModel
 
 from canonical_model.dates import PartialDate
 from mappings.engine.loss import LossReport, loss_report
@@ -132,7 +132,7 @@ def _texts(constraints: tuple[Any, ...]) -> SearchStrategy[str]:
     if any(isinstance(c, AfterValidator) for c in constraints):
         # The one text with a validator of its own is a language tag in its recommended case.
         return st.sampled_from(["en", "pt-BR", "zh-Hant"])
-    patterns = [c.pattern for c in constraints if isinstance(c, StringConstraints) and isinstance(c.pattern, str)]
+    patterns = [p for p in (getattr(c, "pattern", None) for c in constraints) if isinstance(p, str)]
     shape = next((p for p in patterns if not p.startswith("^[^")), None)
     if shape is None:
         return _WORDS

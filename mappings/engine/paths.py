@@ -299,7 +299,7 @@ def locate(path: Path, document: Any) -> tuple[Token, ...]:
             wanted = matcher(step.match) if step.match else None
             place = len(node) - 1 if step.index == -1 else step.index or 0
             if wanted is not None:
-                place = next((at for at, item in enumerate(node) if wanted(item)), 0)
+                place = next((at for at, item in enumerate(node) if wanted(item)), len(node))
             tokens.append(place)
             node = node[place] if place < len(node) else None
     return tuple(tokens)
