@@ -11,7 +11,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, Text, and_, cast, exists, or_, select
+from sqlalchemy import ColumnElement, Select, Text, and_, cast, exists, func, or_, select
 from sqlalchemy.dialects.postgresql import ARRAY
 
 from canonical_model.errors import Refused
@@ -29,6 +29,8 @@ __all__ = [
     "decode_cursor",
     "delivery_conditions",
     "encode_cursor",
+    "message_conditions",
+    "newest_condition",
     "search_statement",
     "visible_condition",
 ]
@@ -192,6 +194,16 @@ def delivery_conditions(filter_: MessageFilter, visible: frozenset[str] | None) 
     return found if seen is None else [*found, seen]
 
 
+def newest_condition() -> ColumnElement[bool]:
+    """Return the condition that a delivery was not replayed since: a replay stands for what it repeats."""
+    later = delivery.alias("later")
+    return ~exists().where(
+        later.c.message_id == delivery.c.message_id,
+        later.c.replay_of == func.coalesce(delivery.c.replay_of, delivery.c.id),
+        later.c.id > delivery.c.id,
+    )
+
+
 def message_conditions(
     filter_: MessageFilter, partner: str | None, blind: Blind
 ) -> list[ColumnElement[bool]]:
@@ -267,6 +279,7 @@ def dead_statement(
 ) -> Select[Any]:
     """Return the statement that lists deliveries that need a person, newest first, `limit` at most."""
     conditions = [*message_conditions(filter_, partner, blind), *delivery_conditions(filter_, visible)]
+    conditions.append(newest_condition())
     if filter_.state is None:
         conditions.append(delivery.c.state == "dead")
     elif filter_.state not in {"dead", "refused"}:

@@ -187,10 +187,13 @@ LIMIT 500
 _ATTEMPTS_SQL: Final = (
     "SELECT * FROM attempt WHERE delivery_id = ANY($1::uuid[]) ORDER BY started_at, number LIMIT $2"
 )
+# A delivery that was replayed is answered by its newest replay.
 _STATES_SQL: Final = """
-SELECT message_id, state, count(*) AS n FROM delivery
-WHERE message_id = ANY($1::uuid[]) AND ($2::text[] IS NULL OR visible IS NULL OR visible && $2::text[])
-GROUP BY message_id, state
+SELECT message_id, state, count(*) AS n FROM (
+    SELECT DISTINCT ON (message_id, coalesce(replay_of, id)) message_id, state FROM delivery
+    WHERE message_id = ANY($1::uuid[]) AND ($2::text[] IS NULL OR visible IS NULL OR visible && $2::text[])
+    ORDER BY message_id, coalesce(replay_of, id), id DESC
+) AS newest GROUP BY message_id, state
 """
 # Live deliveries are counted whole (a partial index holds just them); the rest only inside the window, which the
 # partition key bounds. A delivery that ended in the window but was made before it is found through attempts of the window.
@@ -202,8 +205,9 @@ WITH seen AS (
     SELECT route, target, state, created_at, ended_at, false FROM delivery
     WHERE id < $1 AND ended_at IS NULL AND ($3::text[] IS NULL OR visible IS NULL OR visible && $3::text[])
 ), dead AS (
-    SELECT route, count(*) AS n FROM delivery
-    WHERE state = 'dead' AND ($3::text[] IS NULL OR visible IS NULL OR visible && $3::text[]) GROUP BY route
+    SELECT route, count(*) AS n FROM delivery d
+    WHERE state = 'dead' AND NOT EXISTS (SELECT FROM delivery l WHERE l.message_id = d.message_id
+        AND l.replay_of = coalesce(d.replay_of, d.id) AND l.id > d.id) AND ($3::text[] IS NULL OR visible IS NULL OR visible && $3::text[]) GROUP BY route
 )
 SELECT s.route, min(s.target) AS target,
        count(*) FILTER (WHERE s.created_at >= $2 AND s.first) AS accepted,
@@ -271,7 +275,7 @@ def _delivery(row: asyncpg.Record, attempts: Sequence[Hop]) -> DeliveryTrace:
             **version,
         )
     ]
-    published = bool(row["published"])
+    published = bool(row["published"] or attempts)
     if published and (attempts or row["state"] not in _ENDED):
         hops.append(Hop(kind="published", at=None, **place))
     hops.extend(attempts)
@@ -428,11 +432,10 @@ class Trace:
 
 def _without_superseded(deliveries: Sequence[DeliveryTrace], states: Mapping[str, int]) -> Mapping[str, int]:
     """Return the states that still count: a delivery that was replayed is answered by its replay."""
-    replayed = {one.replay_of for one in deliveries if one.replay_of}
-    if not replayed:
+    newest = {one.replay_of or one.id: one.state for one in deliveries}
+    if len(newest) == len(deliveries):
         return states
     current: dict[str, int] = {}
-    for one in deliveries:
-        if one.id not in replayed:
-            current[one.state] = current.get(one.state, 0) + 1
+    for state in newest.values():
+        current[state] = current.get(state, 0) + 1
     return current

@@ -1,0 +1,90 @@
+"""The statements by which a person's deeds on deliveries are written: each one statement, deed and audit together."""
+
+from __future__ import annotations
+
+from typing import Final
+
+__all__ = ["CANCEL", "DISMISS", "REPLAY"]
+
+# The count of replays on the first delivery is also the lock: of two calls that saw the same count, the second finds it
+# changed and makes nothing.
+REPLAY: Final = """
+WITH i AS (
+    SELECT * FROM unnest($1::uuid[], $2::uuid[], $3::smallint[], $4::uuid[], $5::int[], $6::text[], $7::text[], $8::text[],
+        $9::timestamptz[], $10::uuid[]) WITH ORDINALITY
+    AS i (parent, root, replays, id, version, target, mapping, visible, due, audit_id, n)
+), counted AS (
+    UPDATE delivery d SET replays = d.replays + 1 FROM i
+    WHERE d.id = i.root AND d.replays = i.replays AND d.ended_at IS NOT NULL
+    RETURNING d.id
+), made AS (
+    INSERT INTO delivery (id, message_id, route, route_version, target, mapping, order_key, state, next_at, replay_of,
+        visible)
+    SELECT i.id, p.message_id, p.route, i.version, i.target, i.mapping, p.order_key, 'queued', i.due, i.root,
+        string_to_array(i.visible, ' ')
+    FROM i JOIN counted c ON c.id = i.root JOIN delivery p ON p.id = i.parent
+    ORDER BY i.n
+    RETURNING id, message_id, route
+), sent AS (
+    INSERT INTO outbox (delivery_id, message_id, route, traceparent, available_at)
+    SELECT made.id, made.message_id, made.route, m.traceparent, i.due
+    FROM made JOIN i ON i.id = made.id JOIN message m ON m.id = made.message_id
+    ORDER BY i.n
+), audited AS (
+    INSERT INTO audit_event (id, actor, action, object_type, object_id, outcome, request_id, details)
+    SELECT i.audit_id, $11, 'delivery.replay', 'delivery', i.parent::text, 'replayed', $12,
+        jsonb_strip_nulls(jsonb_build_object('replay', made.id, 'message', made.message_id, 'route', made.route,
+            'reason', $13::text))
+    FROM made JOIN i ON i.id = made.id
+), woken AS (
+    SELECT pg_notify('hub_outbox', route) FROM (SELECT DISTINCT route FROM made) AS routes
+)
+SELECT id, (SELECT count(*) FROM woken) AS woken FROM made
+"""
+
+# What is not known to have failed keeps its code, so that a later replay still needs force.
+DISMISS: Final = """
+WITH i AS (SELECT * FROM unnest($1::uuid[], $2::uuid[]) AS i (id, audit_id)),
+changed AS (
+    UPDATE delivery d SET state = 'cancelled', reason = $5,
+        code = CASE WHEN d.code = 'outcome-unknown' THEN d.code ELSE 'dismissed' END
+    FROM i WHERE d.id = i.id AND d.state IN ('dead', 'refused')
+    RETURNING d.id, d.message_id, d.route
+), audited AS (
+    INSERT INTO audit_event (id, actor, action, object_type, object_id, outcome, request_id, details)
+    SELECT i.audit_id, $3, 'delivery.dismiss', 'delivery', c.id::text, 'dismissed', $4,
+        jsonb_build_object('message', c.message_id, 'route', c.route, 'reason', $5::text)
+    FROM changed c JOIN i ON i.id = c.id
+)
+SELECT id FROM changed
+"""
+
+# The next delivery of the same subject no longer waits for the cancelled one, so it is pointed to.
+CANCEL: Final = """
+WITH i AS (SELECT * FROM unnest($1::uuid[], $2::uuid[]) AS i (id, audit_id)),
+changed AS (
+    UPDATE delivery d SET state = 'cancelled', reason = $5, next_at = NULL, ended_at = now(),
+        code = CASE WHEN d.code = 'outcome-unknown' THEN d.code ELSE 'cancelled' END
+    FROM i WHERE d.id = i.id AND d.state IN ('queued', 'waiting')
+    RETURNING d.id, d.message_id, d.route, d.order_key, d.seq
+), gone AS (
+    DELETE FROM outbox o USING changed c WHERE o.delivery_id = c.id AND o.taken_by IS NULL
+), next_in_order AS (
+    SELECT DISTINCT n.id, n.message_id, n.route FROM changed c CROSS JOIN LATERAL (
+        SELECT e.id, e.message_id, e.route FROM delivery e
+        WHERE e.route = c.route AND e.order_key = c.order_key AND e.ended_at IS NULL AND e.seq > c.seq
+          AND e.id <> ALL ($1::uuid[])
+        ORDER BY e.seq LIMIT 1
+    ) n WHERE c.order_key IS NOT NULL
+), pointed AS (
+    INSERT INTO outbox (delivery_id, message_id, route) SELECT id, message_id, route FROM next_in_order RETURNING route
+), audited AS (
+    INSERT INTO audit_event (id, actor, action, object_type, object_id, outcome, request_id, details)
+    SELECT i.audit_id, $3, 'delivery.cancel', 'delivery', c.id::text, 'cancelled', $4,
+        jsonb_build_object('message', c.message_id, 'route', c.route, 'reason', $5::text)
+    FROM changed c JOIN i ON i.id = c.id
+), woken AS (
+    SELECT pg_notify('hub_outbox', route) FROM (SELECT DISTINCT route FROM pointed) AS routes
+)
+SELECT id, (SELECT count(*) FROM woken) AS woken FROM changed
+"""
