@@ -1,37 +1,18 @@
-"""A small HTTP client for webhooks: one bounded POST, every failure told apart by what was already sent."""
+"""The HTTP client of one webhook target: a session of its own whose resolver obeys the guard."""
 
 from __future__ import annotations
 
-import asyncio
 import ssl
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from pathlib import Path
-from typing import Final
 
-import aiohttp
 import orjson
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDict
 from yarl import URL
 
-from connectors.errors import ConfigError, HubError, Unavailable, Unknown
-from connectors.network import AddressGuard, AddressRefused, GuardedResolver, open_session
-
-MAX_REPLY: Final = 64 * 1024
-
-
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """A complete answer; `body` holds at most 64 KiB and `cut` says whether there was more."""
-
-    status: int
-    headers: CIMultiDictProxy[str]
-    body: bytes
-    cut: bool
-    seconds: float
+from connectors.errors import ConfigError
+from connectors.http import Reply, http_request
+from connectors.network import AddressGuard, GuardedResolver, open_session
 
 
 def tls_context(ca_file: Path | None, cert_file: Path | None, key_file: Path | None) -> ssl.SSLContext:
@@ -82,80 +63,15 @@ class WebhookClient:
         self, method: str, headers: Mapping[str, str] | CIMultiDict[str], body: bytes | None, deadline: float
     ) -> Reply:
         """Make one request; raises `Unavailable` when nothing was sent and `Unknown` when something was and no answer came."""
-        started = time.perf_counter()
-        remaining = deadline - asyncio.get_running_loop().time()
-        # Connecting ends before the deadline does, so that "nothing was sent" is still known.
-        limit = aiohttp.ClientTimeout(
-            total=None, connect=max(min(self._connect_timeout, remaining * 0.9), 0.001)
+        return await http_request(
+            self._session,
+            method,
+            self._url,
+            deadline=deadline,
+            headers=headers,
+            body=body,
+            connect_timeout=self._connect_timeout,
         )
-        try:
-            async with self._session.request(
-                method, self._url, data=body, headers=headers, allow_redirects=False, timeout=limit
-            ) as response:
-                text, cut = await _read(response)
-                return Reply(response.status, response.headers, text, cut, time.perf_counter() - started)
-        except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise map_failure(error, self._url.host or "") from None
-
-
-async def _read(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
-    stream = response.content
-    if stream.is_eof() and not stream.total_bytes:
-        return b"", False
-    chunks, size = [], 0
-    async for chunk in stream.iter_any():
-        chunks.append(chunk)
-        size += len(chunk)
-        if size > MAX_REPLY:
-            response.close()
-            return b"".join(chunks)[:MAX_REPLY], True
-    return b"".join(chunks), False
-
-
-def map_failure(error: BaseException, host: str) -> HubError:
-    """Return the hub error for an exception of the HTTP library; its text is left out, since it may quote the other side."""
-    refused = isinstance(error, aiohttp.ClientConnectorError) and isinstance(
-        getattr(error, "_os_error", None), AddressRefused
-    )
-    if refused or isinstance(error, AddressRefused):
-        return Unavailable(
-            f"The host {host} leads to an address the hub may not reach; nothing was sent.",
-            code="address-not-allowed",
-            remedy="If the target lies in a private network, list that network in allow_private_networks.",
-        )
-    if isinstance(error, (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError)):
-        return Unavailable(
-            f"No trusted TLS connection to {host} could be made; nothing was sent.",
-            code="target-tls-failed",
-            remedy="Check the target's certificate, its expiry date and ca_file.",
-        )
-    if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)):
-        return Unavailable(
-            f"No connection to {host} could be made ({type(error).__name__}); nothing was sent.",
-            code="target-unavailable",
-            remedy="Check that the target is up and that the network lets the hub through.",
-        )
-    if isinstance(error, (aiohttp.InvalidURL, aiohttp.NonHttpUrlClientError)):
-        return ConfigError("The webhook address cannot be used.", remedy="Correct `url` of the target.")
-    return Unknown(
-        f"The connection to {host} ended without a usable answer ({type(error).__name__}).",
-        code="outcome-unknown",
-        remedy="The hub repeats the message under the same id; the receiver recognises it by webhook-id.",
-    )
-
-
-def retry_after(headers: Mapping[str, str], limit: float, now: datetime | None = None) -> float | None:
-    """Return the seconds a `Retry-After` header asks for (a number or an HTTP date), at most `limit`; None when it says nothing."""
-    value = headers.get("Retry-After", "").strip()
-    if value.isascii() and value.isdigit() and len(value) <= 12:
-        return min(float(value), limit)
-    try:
-        moment = parsedate_to_datetime(value)
-    except (ValueError, TypeError, IndexError, OverflowError):
-        return None
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return min(max((moment - (now or datetime.now(UTC))).total_seconds(), 0.0), limit)
 
 
 def problem_code(reply: Reply) -> str | None:

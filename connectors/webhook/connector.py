@@ -16,19 +16,12 @@ from multidict import CIMultiDict
 from canonical_model.message import SPECVERSION, Message
 from connectors.contract import Callback, Context, Exchange, Health, Manifest, Receipt, Settings
 from connectors.errors import ConfigError, HubError, Refused, Unavailable, Unknown
+from connectors.http import TRY_LATER, Reply, map_http_failure, retry_after
 from connectors.manifests import manifest_beside
-from connectors.webhook.client import (
-    Reply,
-    WebhookClient,
-    map_failure,
-    problem_code,
-    retry_after,
-    tls_context,
-)
+from connectors.webhook.client import WebhookClient, problem_code, tls_context
 from connectors.webhook.settings import WebhookSettings
 from connectors.webhook.signing import ID_HEADER, TIMESTAMP_HEADER, Signer, es256_signer, hmac_signer
 
-_TRY_LATER: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
 _BINARY: Final = ("source", "type", "dataschema", "correlationid", "causationid", "originid")
 _OPEN_SECONDS: Final = 10.0
 
@@ -50,7 +43,7 @@ class WebhookConnector:
     @staticmethod
     def map_error(error: Exception) -> HubError:
         """Return the hub error for an exception of the HTTP library."""
-        return map_failure(error, "the target")
+        return map_http_failure(error, "the target")
 
     async def open(self, ctx: Context) -> None:
         """Make the client and prove that the endpoint answers; raises `ConfigError` or `Unavailable`."""
@@ -156,7 +149,7 @@ class WebhookConnector:
     def _failure(self, reply: Reply, message_id: str) -> HubError:
         status = reply.status
         said = f"Target {self._target} answered {status} to message {message_id}"
-        if status in _TRY_LATER:
+        if status in TRY_LATER:
             wait = retry_after(reply.headers, self._settings.retry_after_limit)
             return Unavailable(f"{said}.", code="target-unavailable", retry_after=wait)
         if 300 <= status < 400:
