@@ -22,6 +22,7 @@ class Scope(StrEnum):
 
     MESSAGES_WRITE = "messages:write"
     MESSAGES_READ = "messages:read"
+    MESSAGES_READ_ALL = "messages:read-all"
     MESSAGES_REPLAY = "messages:replay"
     DEAD_READ = "dead:read"
     DEAD_WRITE = "dead:write"
