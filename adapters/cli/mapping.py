@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import orjson
 import typer
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from adapters.cli.output import ERR, OUT, print_json, report
 from canonical_model.errors import ConfigError, HubError
@@ -91,7 +91,7 @@ def list_command(directories: Directories = None, as_json: AsJson = False) -> No
         keys = ("name", "version", "canonical", "dialect", "description", "source")
         print_json([{key: getattr(h, key) for key in keys} | {"file": store.place(h.reference)} for h in headers])
         return
-    table = Table("mapping", "canonical", "dialect", "what it is")
+    table = Table(Column("mapping", no_wrap=True), "canonical", Column("dialect", overflow="fold"), "what it is")
     for header in headers:
         table.add_row(*map(escape, (header.reference, header.canonical, header.dialect, header.description)))
     OUT.print(table)
