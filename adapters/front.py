@@ -25,6 +25,7 @@ from adapters.http.security import (
 from adapters.http.server import make_runner, tls_context
 from adapters.http.services import Check, Services
 from adapters.hub import Hub
+from canonical_model.errors import ConfigError
 from registry.settings import HubSettings
 
 EXTENSIONS = ("adapters.rest.messages_read", "adapters.console")
@@ -72,7 +73,9 @@ class Front:
         self.url = own_url(settings, port)
         self.partners = load_partners(hub.config_dir)
         key = SigningKey.load(settings.signing_key_file, settings.data_dir)
-        self.issuer = TokenIssuer(key, issuer=self.url, audience=settings.oidc_audience, partners=self.partners)
+        self.issuer = TokenIssuer(
+            key, issuer=self.url, audience=settings.oidc_audience, partners=self.partners
+        )
         trusted: list[TrustedIssuer] = [OwnIssuer.of(self.url, settings.oidc_audience, key)]
         if settings.oidc_issuer:
             trusted.append(OutsideIssuer(settings.oidc_issuer, settings.oidc_audience, self._http))
@@ -86,15 +89,23 @@ class Front:
             pool=hub.pool,
             broker=hub.broker,
             checks=self._checks(),
-            extra=[importlib.import_module(name).extend for name in EXTENSIONS if importlib.util.find_spec(name)],
+            extra=[
+                importlib.import_module(name).extend for name in EXTENSIONS if importlib.util.find_spec(name)
+            ],
             hub=hub,
         )
         self._runner = make_runner(build_app(services), settings)
         await self._runner.setup()
-        site = web.TCPSite(
-            self._runner, settings.host, port, ssl_context=tls_context(settings), reuse_port=None, backlog=1024
-        )
-        await site.start()
+        site = web.TCPSite(self._runner, settings.host, port, ssl_context=tls_context(settings), backlog=1024)
+        try:
+            await site.start()
+        except OSError as error:
+            await self.stop()
+            raise ConfigError(
+                f"The address {settings.host}:{port} cannot be listened on ({type(error).__name__}). Nothing was started.",
+                code="address-in-use",
+                remedy="Stop what holds it, or choose another with HUB_PORT or --port.",
+            ) from error
         return self.url
 
     def _checks(self) -> dict[str, Callable[[], Awaitable[Check]]]:

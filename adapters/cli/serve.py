@@ -27,9 +27,15 @@ def serve(
     role: Annotated[Role, typer.Option(help="What this process does.")] = Role.ALL,
     host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
     port: Annotated[int | None, typer.Option(help="Port to listen on; 0 picks one.")] = None,
-    config: Annotated[Path | None, typer.Option(help="Folder with routes/, targets/ and partners.yaml.")] = None,
-    data: Annotated[Path | None, typer.Option(help="Folder of the embedded database and generated keys.")] = None,
-    behind_tls_proxy: Annotated[bool, typer.Option(help="A proxy in front of this address ends TLS.")] = False,
+    config: Annotated[
+        Path | None, typer.Option(help="Folder with routes/, targets/ and partners.yaml.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Folder of the embedded database and generated keys.")
+    ] = None,
+    behind_tls_proxy: Annotated[
+        bool, typer.Option(help="A proxy in front of this address ends TLS.")
+    ] = False,
 ) -> None:
     """Run the hub; with no settings at all it brings its own database, keys and sandboxes, on loopback only.
 
@@ -81,7 +87,9 @@ async def _serve(settings: HubSettings, role: Role) -> None:
         url = await front.start() if role in {Role.ALL, Role.API} else ""
         log(_LOG, logging.INFO, "hub-started", state=role.value, count=len(hub.routes))
         if url:
-            OUT.print(f"OpenSPP Hub ({role.value}) listens on {url}   console: {url}/console   API: {url}/docs")
+            OUT.print(
+                f"OpenSPP Hub ({role.value}) listens on {url}   console: {url}/console   API: {url}/docs"
+            )
         else:
             OUT.print(f"OpenSPP Hub ({role.value}) runs.")
         if outside is not None:

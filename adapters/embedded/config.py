@@ -12,7 +12,9 @@ from registry.vault import private_file
 
 CIVIL_REGISTRY: Final = "civil-registry"
 OPERATOR: Final = "operator"
-_NOTICE: Final = "# Written by `hub serve` at its first start. Edit it freely: only targets/ is written again.\n"
+_NOTICE: Final = (
+    "# Written by `hub serve` at its first start. Edit it freely: only targets/ is written again.\n"
+)
 
 _SCOPES: Final = {
     CIVIL_REGISTRY: ["messages:write", "messages:read", "dci.crvs.notify"],
@@ -85,7 +87,7 @@ def write_config(
             "clients": [{"id": name, "secret": hash_secret(secret_of(data_dir, name))}],
             "scopes": scopes,
             **(
-                {"dialect": {"name": "dci", "options": {"signature": "none", "tolerant": True}}}
+                {"dialect": {"name": "dci", "options": {"tolerant": True}}}
                 if name == CIVIL_REGISTRY
                 else {}
             ),
@@ -101,14 +103,22 @@ def write_config(
         "office-mail": ("email", _by_reference(data_dir, "office-mail", email), 4),
     }
     for name, (connector, settings, concurrency) in targets.items():
-        document = {"target": name, "connector": connector, "concurrency": concurrency, "timeout": "10s", "settings": settings}
+        document = {
+            "target": name,
+            "connector": connector,
+            "concurrency": concurrency,
+            "timeout": "10s",
+            "settings": settings,
+        }
         _write(folder / "targets" / f"{name}.yaml", document, again=True)
     return folder
 
 
 def _write(path: Path, document: dict[str, Any], *, again: bool = False) -> None:
     if again or not path.exists():
-        path.write_text(_NOTICE + yaml.safe_dump(document, sort_keys=False, allow_unicode=True), encoding="utf-8")
+        path.write_text(
+            _NOTICE + yaml.safe_dump(document, sort_keys=False, allow_unicode=True), encoding="utf-8"
+        )
 
 
 def _by_reference(data_dir: Path, target: str, settings: dict[str, Any]) -> dict[str, Any]:

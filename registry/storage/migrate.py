@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from importlib.resources import files
 from typing import Any
 
@@ -43,6 +44,7 @@ def head() -> str | None:
 async def upgrade_async(url: str, revision: str = "head") -> tuple[str | None, str | None]:
     """Bring the schema to `revision`; return the versions before and after. Safe to run from many processes at once."""
     engine = engine_for(url)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
 
     def work(connection: Connection) -> tuple[str | None, str | None]:
         connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({LOCK})")

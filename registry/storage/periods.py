@@ -32,13 +32,17 @@ def _name(table: str, start: datetime, length: Length) -> str:
 async def ensure(
     pool: asyncpg.Pool, length: Length, *, now: datetime | None = None, ahead: int = 3
 ) -> list[str]:
-    """Make the partitions of the previous, this and the next `ahead` periods; return the names made. Safe to repeat."""
+    """Make the partitions of this and the next `ahead` periods (and of yesterday's); return the names made. Safe to repeat."""
     moment = now or datetime.now(UTC)
     made: list[str] = []
+    last = start_of(moment, length)
+    for _ in range(ahead):
+        last = next_start(last, length)
     async with pool.acquire() as connection, connection.transaction():
         await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
-        start = start_of(start_of(moment, length) - timedelta(days=1), length)
-        for _ in range(ahead + 2):
+        # A day back: ids made just before midnight may be written just after it.
+        start = start_of(moment - timedelta(days=1), length)
+        while start <= last:
             end = next_start(start, length)
             for table in PARTITIONED:
                 name = _name(table, start, length)
