@@ -22,7 +22,9 @@ MAX_SAMPLE_BYTES = 10_000_000
 
 Directories = Annotated[
     list[Path] | None,
-    typer.Option("--dir", envvar="HUB_MAPPING_DIRECTORIES", help="Further directory of mappings; may be repeated."),
+    typer.Option(
+        "--dir", envvar="HUB_MAPPING_DIRECTORIES", help="Further directory of mappings; may be repeated."
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 Name = Annotated[str, typer.Argument(metavar="FILE|NAME", help="A file, a name, or name@version.")]
@@ -35,7 +37,9 @@ def find_mapping(name: str, directories: list[Path] | None) -> Mapping:
         place = Path(name)
         if not place.is_file():
             raise ConfigError(
-                f"There is no file {name}.", code="mapping-not-found", remedy="Give the path of a mapping file."
+                f"There is no file {name}.",
+                code="mapping-not-found",
+                remedy="Give the path of a mapping file.",
             )
         return store.add_file(place)
     return store.get(name)
@@ -43,7 +47,9 @@ def find_mapping(name: str, directories: list[Path] | None) -> Mapping:
 
 @app.command("check")
 def check(
-    files: Annotated[list[Path] | None, typer.Argument(metavar="[FILE]...", help="Files; none means all there are.")] = None,
+    files: Annotated[
+        list[Path] | None, typer.Argument(metavar="[FILE]...", help="Files; none means all there are.")
+    ] = None,
     directories: Directories = None,
     as_json: AsJson = False,
 ) -> None:
@@ -60,10 +66,14 @@ def check(
         try:
             mapping = find_mapping(name, directories)
             problems = list(loss_report(mapping).problems)
-            rows.append({"mapping": mapping.header.reference, "file": name, "ok": not problems, "problems": problems})
+            rows.append(
+                {"mapping": mapping.header.reference, "file": name, "ok": not problems, "problems": problems}
+            )
         except HubError as error:
             failed = failed or error
-            rows.append({"mapping": None, "file": name, "ok": False, "problems": [error.detail], "code": error.code})
+            rows.append(
+                {"mapping": None, "file": name, "ok": False, "problems": [error.detail], "code": error.code}
+            )
             if not as_json:
                 report(error)
     if as_json:
@@ -89,9 +99,13 @@ def list_command(directories: Directories = None, as_json: AsJson = False) -> No
     headers = store.headers()
     if as_json:
         keys = ("name", "version", "canonical", "dialect", "description", "source")
-        print_json([{key: getattr(h, key) for key in keys} | {"file": store.place(h.reference)} for h in headers])
+        print_json(
+            [{key: getattr(h, key) for key in keys} | {"file": store.place(h.reference)} for h in headers]
+        )
         return
-    table = Table(Column("mapping", no_wrap=True), "canonical", Column("dialect", overflow="fold"), "what it is")
+    table = Table(
+        Column("mapping", no_wrap=True), "canonical", Column("dialect", overflow="fold"), "what it is"
+    )
     for header in headers:
         table.add_row(*map(escape, (header.reference, header.canonical, header.dialect, header.description)))
     OUT.print(table)
@@ -107,8 +121,17 @@ def loss(name: Name, directories: Directories = None, as_json: AsJson = False) -
     if as_json:
         print_json(found.as_dict())
         return
-    for title, losses in (("canonical → dialect → canonical", found.canonical), ("dialect → canonical → dialect", found.dialect)):
-        table = Table("field", "reason", "detail", title=f"{escape(found.mapping)}: lost on {title}", title_justify="left")
+    for title, losses in (
+        ("canonical → dialect → canonical", found.canonical),
+        ("dialect → canonical → dialect", found.dialect),
+    ):
+        table = Table(
+            "field",
+            "reason",
+            "detail",
+            title=f"{escape(found.mapping)}: lost on {title}",
+            title_justify="left",
+        )
         for each in losses:
             detail = f"{each.detail}: {', '.join(each.values)}" if each.values else each.detail
             table.add_row(escape(each.path), each.reason, escape(detail))
@@ -120,7 +143,9 @@ def loss(name: Name, directories: Directories = None, as_json: AsJson = False) -
 @app.command("try")
 def try_command(
     name: Name,
-    sample: Annotated[Path, typer.Argument(metavar="SAMPLE.json", help="A JSON document of the source side.")],
+    sample: Annotated[
+        Path, typer.Argument(metavar="SAMPLE.json", help="A JSON document of the source side.")
+    ],
     to_canonical: Annotated[
         bool, typer.Option("--to-canonical/--to-dialect", help="Which way to map the sample.")
     ] = True,
@@ -149,7 +174,13 @@ def try_command(
         )
     else:
         OUT.print_json(orjson.dumps(trace.output).decode())
-        table = Table("field", "came from", "through", title=f"{escape(mapping.header.reference)}, {direction}", title_justify="left")
+        table = Table(
+            "field",
+            "came from",
+            "through",
+            title=f"{escape(mapping.header.reference)}, {direction}",
+            title_justify="left",
+        )
         for origin in trace.origins:
             table.add_row(escape(origin.output), escape(origin.source or "(fixed)"), escape(origin.via))
         OUT.print(table)
@@ -177,7 +208,9 @@ def read_sample(sample: Path) -> dict[str, Any]:
             f"{sample}, line {error.lineno}: not JSON.", code="mapping-sample-invalid", remedy=remedy
         ) from None
     if not isinstance(body, dict):
-        raise ConfigError(f"{sample} does not hold a JSON object.", code="mapping-sample-invalid", remedy=remedy)
+        raise ConfigError(
+            f"{sample} does not hold a JSON object.", code="mapping-sample-invalid", remedy=remedy
+        )
     return body
 
 

@@ -99,7 +99,7 @@ class Compiler:
         """Return the conversion of a value pair and how the trace names it."""
         if pair.function is not None:
             found = pair.function.write if self.direction == "to_dialect" else pair.function.read
-            assert found is not None  # noqa: S101  # Pair.runs left one-way functions out
+            assert found is not None  # Pair.runs left one-way functions out
             return found, f"function {pair.function_name}"
         if pair.codes is not None:
             codes = self.code_list(pair.codes, (*pair.place, "codes"))
@@ -147,7 +147,9 @@ class Compiler:
         sources, target = self._sides(pair)
         children = self._children(pair)
         if stays(pair) and not self._needed(pair):
-            group = Node(pair, _group_op(tuple(c.op for c in children)), sources, target, "", children=children)
+            group = Node(
+                pair, _group_op(tuple(c.op for c in children)), sources, target, "", children=children
+            )
             group.via = f"mapping {pair.use}" if pair.use else ""
             return group
         get, put = _first(sources), putter(target)

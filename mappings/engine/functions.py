@@ -49,7 +49,7 @@ class FunctionKind:
 
 def _text(value: Any) -> str:
     if value.__class__ is str:
-        return value  # type: ignore[no-any-return]
+        return value
     if value.__class__ is int or value.__class__ is float:
         return str(value)
     raise Failure("a text was expected")
@@ -57,7 +57,7 @@ def _text(value: Any) -> str:
 
 def _only_text(value: Any) -> str:
     if value.__class__ is str:
-        return value  # type: ignore[no-any-return]
+        return value
     raise Failure("a text was expected")
 
 
@@ -131,7 +131,7 @@ def _make_integer(options: Mapping[str, Any]) -> FunctionPair:
 
     def read(value: Any) -> int:
         if value.__class__ is int:
-            return value  # type: ignore[no-any-return]
+            return value
         if value.__class__ is str and _INTEGER.match(value):
             return int(value)
         if value.__class__ is float and value.is_integer():
@@ -160,7 +160,7 @@ def _make_decimal(options: Mapping[str, Any]) -> FunctionPair:
 
     def read(value: Any) -> float:
         if value.__class__ is float and isfinite(value):
-            return value  # type: ignore[no-any-return]
+            return value
         return float(number(value))
 
     def write(value: Any) -> Any:

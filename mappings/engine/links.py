@@ -43,7 +43,9 @@ def links(file: MappingFile, environment: Environment) -> Iterator[Link]:
     yield from _links(file, file.pairs, environment, _Above())
 
 
-def _links(file: MappingFile, pairs: tuple[Pair, ...], environment: Environment, above: _Above) -> Iterator[Link]:
+def _links(
+    file: MappingFile, pairs: tuple[Pair, ...], environment: Environment, above: _Above
+) -> Iterator[Link]:
     own = {found.name: found for found in file.code_lists}
     for pair in pairs:
         canonical = None if pair.canonical is None else above.canonical + pair.canonical.steps
@@ -92,7 +94,11 @@ def _left_out(
 ) -> Iterator[tuple[Side, tuple[str, ...], str]]:
     if own:
         for entry in file.not_mapped:
-            yield entry.side, (canonical if entry.side == "canonical" else dialect) + entry.path.keys, entry.why
+            yield (
+                entry.side,
+                (canonical if entry.side == "canonical" else dialect) + entry.path.keys,
+                entry.why,
+            )
     for pair in pairs:
         here = canonical + (pair.canonical.keys if pair.canonical else ())
         there = dialect + (pair.dialect.keys if pair.dialect else ())

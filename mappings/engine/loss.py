@@ -13,7 +13,9 @@ from mappings.engine.model import Leaf, leaves, models
 from mappings.engine.parse import MappingFile
 from mappings.engine.paths import matcher
 
-Reason = Literal["not mapped", "one-way", "condition", "function", "codes", "part of a list", "constant", "spelling"]
+Reason = Literal[
+    "not mapped", "one-way", "condition", "function", "codes", "part of a list", "constant", "spelling"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +87,9 @@ def loss_report(mapping: Mapping) -> LossReport:
         problems += _strangers(found, all_leaves)
         canonical = _canonical(found, all_leaves, whys["canonical"])
     problems += _mapped_after_all(mapping.file, found)
-    return LossReport(mapping.header.reference, tuple(canonical), tuple(_dialect(found, whys["dialect"])), tuple(problems))
+    return LossReport(
+        mapping.header.reference, tuple(canonical), tuple(_dialect(found, whys["dialect"])), tuple(problems)
+    )
 
 
 def _keys(steps: Steps | None) -> tuple[str, ...]:
@@ -146,13 +150,21 @@ def _leaf_losses(leaf: Leaf, mine: list[Link], whys: dict[tuple[str, ...], str])
     both = [link for link in mine if link.writes and link.reads]
     if not both:
         writes = any(link.writes for link in mine)
-        return [Loss("canonical", path, "one-way", f"only {'written to' if writes else 'read from'} the dialect")]
+        return [
+            Loss("canonical", path, "one-way", f"only {'written to' if writes else 'read from'} the dialect")
+        ]
     steady = [link for link in both if not link.conditional]
     if not steady or any(link.conditional for link in mine):
         return [Loss("canonical", path, "condition", "carried only when the condition of its pair holds")]
-    lossless = [link for link in steady if link.pair.function is None or link.pair.function.canonical_survives]
+    lossless = [
+        link for link in steady if link.pair.function is None or link.pair.function.canonical_survives
+    ]
     if not lossless:
-        return [Loss("canonical", path, "function", steady[0].pair.function.note if steady[0].pair.function else "")]
+        return [
+            Loss(
+                "canonical", path, "function", steady[0].pair.function.note if steady[0].pair.function else ""
+            )
+        ]
     codes = lossless[0].codes
     if codes is None:
         return []
@@ -171,7 +183,9 @@ def _list_losses(leaf: Leaf, mine: list[Link]) -> Iterable[Loss]:
     """Yield what is lost because a pair takes one item of a list, or only items of some kinds."""
     for place in sorted(leaf.lists):
         depth = len(place)
-        steps = [link.canonical[depth - 1] for link in mine if link.canonical and len(link.canonical) >= depth]
+        steps = [
+            link.canonical[depth - 1] for link in mine if link.canonical and len(link.canonical) >= depth
+        ]
         both = [
             link.canonical[depth - 1]
             for link in mine

@@ -75,6 +75,8 @@ def _leaves(
         if isinstance(kind, type) and issubclass(kind, BaseModel) and inside.count(kind) < 2:
             found += _leaves(kind, keys, here, (*inside, kind))
         else:
-            values = tuple(str(v.value) for v in kind) if isinstance(kind, type) and issubclass(kind, Enum) else ()
+            values = (
+                tuple(str(v.value) for v in kind) if isinstance(kind, type) and issubclass(kind, Enum) else ()
+            )
             found.append(Leaf(keys, here, values, field.is_required()))
     return found

@@ -21,7 +21,7 @@ _SEGMENT = re.compile(r"^(?P<key>[@$A-Za-z_][@$\w:-]*)(\[(?P<bracket>[^\[\]]+)\]
 _CLAUSE = re.compile(r"^(?P<key>[@$A-Za-z_][@$\w-]*)=(?P<value>[^=,]+)$")
 
 
-class Failure(Exception):  # noqa: N818  # internal; becomes a Refused with a pointer
+class Failure(Exception):  # internal; becomes a Refused with a pointer
     """A value could not be carried; `tokens` grow towards the root while the exception unwinds."""
 
     def __init__(self, reason: str, *, code: str = "mapping-failed", tokens: tuple[Token, ...] = ()) -> None:
@@ -146,7 +146,7 @@ def _bracket(step: Step) -> Getter:
         elif matches is not None:
             value = next((item for item in (value if many else (value,)) if matches(item)), None)
         elif many:
-            value = value[index] if index < len(value) else None  # type: ignore[index, operator]
+            value = value[index] if index < len(value) else None  # type: ignore[operator]
         elif index not in (0, -1):
             value = None
         return None if is_empty(value) else value
@@ -166,10 +166,8 @@ def getter(path: Path) -> Getter:
 
     def get(source: Any) -> Any:
         node = source
-        depth = 0
-        for step in gets:
+        for depth, step in enumerate(gets, start=1):
             node = step(node)
-            depth += 1
             if node is None:
                 return None
             if node.__class__ is not dict:
@@ -199,7 +197,7 @@ def _enter(step: Step) -> Callable[[dict[str, Any]], dict[str, Any]]:
     """Return a closure that goes down one step of the output, making what is not there yet."""
     key, index, match = step.key, step.index, step.match
     if index is None and not match:
-        return lambda out: out.setdefault(key, {})  # type: ignore[no-any-return]
+        return lambda out: out.setdefault(key, {})
     matches = matcher(match)
 
     def enter(out: dict[str, Any]) -> dict[str, Any]:

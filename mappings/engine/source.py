@@ -78,7 +78,7 @@ def read_yaml(name: str, data: bytes) -> SourceFile:
         for event in yaml.parse(text, Loader=_Loader):
             if isinstance(event, yaml.AliasEvent):
                 raise invalid(
-                    name, event.start_mark.line + 1, "", "anchors and aliases are not used in mapping files"
+                    name, _line(event.start_mark), "", "anchors and aliases are not used in mapping files"
                 )
         loader = _Loader(text)
         try:
@@ -86,7 +86,7 @@ def read_yaml(name: str, data: bytes) -> SourceFile:
             source = SourceFile(name)
             source.content = _build(loader, node, (), source) if node is not None else None
         finally:
-            loader.dispose()  # type: ignore[no-untyped-call]
+            loader.dispose()
     except UnicodeDecodeError:
         raise invalid(name, 1, "", "the file is not UTF-8 text") from None
     except yaml.MarkedYAMLError as wrong:
@@ -95,6 +95,10 @@ def read_yaml(name: str, data: bytes) -> SourceFile:
     except yaml.YAMLError:
         raise invalid(name, 1, "", "not YAML: a character that may not be there") from None
     return source
+
+
+def _line(mark: Any) -> int:
+    return mark.line + 1 if mark is not None else 1
 
 
 def _build(loader: _Loader, node: yaml.Node, place: Place, source: SourceFile) -> Any:
@@ -113,7 +117,7 @@ def _build(loader: _Loader, node: yaml.Node, place: Place, source: SourceFile) -
         return made
     if isinstance(node, yaml.SequenceNode):
         return [_build(loader, item, (*place, at), source) for at, item in enumerate(node.value)]
-    return loader.construct_object(node)  # type: ignore[no-untyped-call]
+    return loader.construct_object(node)
 
 
 @lru_cache(maxsize=4)
@@ -136,7 +140,8 @@ def check_schema(source: SourceFile, schema_name: str) -> None:
 
 
 def _sentence(problem: ValidationError) -> str:
-    kind, wanted = problem.validator, problem.validator_value
+    kind = problem.validator
+    wanted: Any = problem.validator_value
     if kind == "additionalProperties" and isinstance(problem.instance, dict):
         known = problem.schema.get("properties", {}) if isinstance(problem.schema, dict) else {}
         strange = ", ".join(f"'{key}'" for key in problem.instance if key not in known)

@@ -18,7 +18,12 @@ REPORTS = {name: loss_report(STORE.get(name)) for name in NAMES}
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=60, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=60,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 @given(data=st.data())
 def test_what_is_not_listed_as_lost_comes_back(name: str, data: st.DataObject) -> None:
     mapping = STORE.get(name)
@@ -28,9 +33,16 @@ def test_what_is_not_listed_as_lost_comes_back(name: str, data: st.DataObject) -
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=20, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=20,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 @given(data=st.data())
-def test_a_trace_says_the_same_as_the_conversion_and_names_every_field(name: str, data: st.DataObject) -> None:
+def test_a_trace_says_the_same_as_the_conversion_and_names_every_field(
+    name: str, data: st.DataObject
+) -> None:
     mapping = STORE.get(name)
     document = data.draw(canonical_documents(mapping.header.canonical))
     assume(_is_about_somebody(name, document))
@@ -42,7 +54,12 @@ def test_a_trace_says_the_same_as_the_conversion_and_names_every_field(name: str
         assert {origin.output for origin in trace.origins} == set(_pointers(output, ""))
 
 
-@settings(max_examples=40, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=40,
+    deadline=None,
+    database=None,
+    suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
+)
 @given(document=canonical_documents("CivilEvent"))
 def test_the_made_documents_are_valid_canonical_events(document: dict[str, Any]) -> None:
     models()["CivilEvent"].model_validate(document)
