@@ -17,6 +17,18 @@ Address = IPv4Address | IPv6Address
 _CLOUD_CONTROL: Final = frozenset({ip_address("168.63.129.16")})
 """Machine-control addresses of cloud providers that lie in public ranges."""
 _NAT64: Final = IPv6Network("64:ff9b::/96")
+_SPECIAL: Final = tuple(
+    ip_network(text)
+    for text in (
+        "192.0.0.0/24",
+        "192.88.99.0/24",
+        "198.18.0.0/15",
+        "64:ff9b:1::/48",
+        "2001:db8::/32",
+        "3fff::/20",
+    )
+)
+"""Special-purpose networks (IANA registries, RFC 6890) that some Python versions still take for public."""
 USER_AGENT: Final = "openspp-hub"
 
 
@@ -55,13 +67,16 @@ class AddressGuard:
 
 
 def _is_public(address: Address) -> bool:
-    mapped = isinstance(address, IPv6Address) and address.ipv4_mapped is not None
+    if isinstance(address, IPv6Address) and (address.ipv4_mapped is not None or address in _NAT64):
+        # Only a way to write an IPv4 address, which is judged by itself.
+        return True
     return (
-        (address.is_global or mapped)
+        address.is_global
         and not address.is_multicast
-        and not (address.is_reserved and not mapped)
+        and not address.is_reserved
         and not address.is_unspecified
         and address not in _CLOUD_CONTROL
+        and not any(address.version == network.version and address in network for network in _SPECIAL)
     )
 
 
