@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
-import importlib.util
 import socket
 from collections.abc import Awaitable, Callable
 from functools import partial
@@ -25,11 +23,11 @@ from adapters.http.security import (
 from adapters.http.server import make_runner, tls_context
 from adapters.http.services import Check, Services
 from adapters.hub import Hub
+from adapters.rest.messages_read import extension as messages_extension
 from canonical_model.errors import ConfigError
 from registry.settings import HubSettings
-
-EXTENSIONS = ("adapters.rest.messages_read", "adapters.console")
-"""Modules whose `extend(app, services)` adds operations to the application."""
+from routing.replay import Replayer
+from routing.trace import Trace
 
 
 def own_url(settings: HubSettings, port: int) -> str:
@@ -89,9 +87,7 @@ class Front:
             pool=hub.pool,
             broker=hub.broker,
             checks=self._checks(),
-            extra=[
-                importlib.import_module(name).extend for name in EXTENSIONS if importlib.util.find_spec(name)
-            ],
+            extra=self._extensions(),
             hub=hub,
         )
         self._runner = make_runner(build_app(services), settings)
@@ -107,6 +103,12 @@ class Front:
                 remedy="Stop what holds it, or choose another with HUB_PORT or --port.",
             ) from error
         return self.url
+
+    def _extensions(self) -> list[Callable[[web.Application, Services], None]]:
+        hub = self.hub
+        trace = Trace(hub.pool, hub.vault.blind)
+        replayer = Replayer(hub.pool, hub.vault.blind, hub.routes)
+        return [messages_extension(trace, replayer)]
 
     def _checks(self) -> dict[str, Callable[[], Awaitable[Check]]]:
         async def check(part: str) -> Check:

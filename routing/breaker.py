@@ -36,7 +36,7 @@ class Breaker:
     def _set(self, state: BreakerState) -> None:
         if state is not self.state:
             self.state = state
-            metrics.breaker(self.target, state.name.lower().replace("_", "-"))
+            metrics.breaker_state(self.target, int(state))
         self._changed.set()
         self._changed = asyncio.Event()
 

@@ -150,7 +150,8 @@ class Intake:
         entry = await self.prepare(message, partner=partner, raw=raw, request_id=request_id)
         accepted = await self._group.submit(entry)
         if not accepted.duplicate:
-            metrics.accepted(partner, message.type, time.perf_counter() - started)
+            metrics.accepted(partner, message.type)
+        metrics.accept_seconds(time.perf_counter() - started)
         return accepted
 
     async def accept_many(
@@ -171,12 +172,15 @@ class Intake:
     ) -> list[Accepted]:
         """Accept a batch whole or not at all: one statement, and a reused id refuses every message of it."""
         entries = [await self.prepare(m, partner=partner, raw=raw, request_id=request_id) for m, raw in items]
-        async with database_errors("storing a batch of messages"), self._pool.acquire() as connection:
-            async with connection.transaction():
-                results = await self.write(connection, entries)
-                for result in results:
-                    if isinstance(result, Exception):
-                        raise result
+        async with (
+            database_errors("storing a batch of messages"),
+            self._pool.acquire() as connection,
+            connection.transaction(),
+        ):
+            results = await self.write(connection, entries)
+            for result in results:
+                if isinstance(result, Exception):
+                    raise result
         done = [result for result in results if isinstance(result, Accepted)]
         for entry, result in zip(entries, done, strict=True):
             if not result.duplicate:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
+import orjson
 
 from canonical_model.message import uuid7
 from registry.storage.database import database_errors
@@ -32,7 +33,7 @@ SELECT o.*, m.key_id, m.body, m.claim, m.accepted_at, m.partner FROM owned o JOI
 _FINISH: Final = """
 WITH i AS (
     SELECT * FROM unnest($2::uuid[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[], $8::smallint[],
-        $9::timestamptz[], $10::real[], $11::text[], $12::jsonb[], $13::boolean[], $14::uuid[], $15::boolean[])
+        $9::timestamptz[], $10::real[], $11::text[], $12::text[], $13::boolean[], $14::uuid[], $15::boolean[])
     AS i (id, state, code, reason, reference, next_at, number, started_at, seconds, outcome, exchanges, requeue,
         audit_id, counted)
 ), changed AS (
@@ -46,7 +47,7 @@ WITH i AS (
     INSERT INTO attempt (delivery_id, number, message_id, started_at, seconds, outcome, code, detail, route_version,
         mapping, worker, exchanges)
     SELECT i.id, i.number, c.message_id, i.started_at, i.seconds, i.outcome, i.code, i.reason, c.route_version, c.mapping,
-        $1, i.exchanges
+        $1, i.exchanges::jsonb
     FROM i JOIN changed c ON c.id = i.id WHERE i.counted
 ), next_in_order AS (
     SELECT DISTINCT n.id, n.message_id, n.route FROM changed c CROSS JOIN LATERAL (
@@ -106,6 +107,18 @@ WHERE d.ended_at IS NULL AND d.state IN ('queued', 'waiting')
       AND e.seq < d.seq))
 ORDER BY d.seq LIMIT $2
 RETURNING route
+"""
+
+
+# A claim whose answer never reached this worker (the connection broke after the commit) was certainly not sent.
+_STRAYS: Final = """
+WITH freed AS (
+    UPDATE delivery SET state = 'waiting', worker = NULL, next_at = now(), attempts = greatest(attempts - 1, 0)
+    WHERE ended_at IS NULL AND state = 'sending' AND worker = $1 AND claimed_at < now() - interval '10 seconds'
+      AND id <> ALL($2::uuid[])
+    RETURNING id, message_id, route
+)
+INSERT INTO outbox (delivery_id, message_id, route) SELECT id, message_id, route FROM freed
 """
 
 
@@ -198,7 +211,7 @@ class DeliveryStore:
                 *(
                     (
                         o.delivery_id, o.state, o.code, o.reason, o.reference, o.next_at, o.attempt, o.started_at,
-                        o.seconds, o.outcome, o.exchanges, o.requeue, uuid7(), o.counted,
+                        o.seconds, o.outcome, _json(o.exchanges), o.requeue, uuid7(), o.counted,
                     )
                     for o in outcomes
                 ),
@@ -221,6 +234,10 @@ class DeliveryStore:
         done = {row[0] for row in rows}
         return [o.delivery_id in done for o in outcomes]
 
+    async def release_strays(self, in_hand: Collection[UUID]) -> None:
+        """Give back claims that were committed for this worker but never reached it; `in_hand` are those that did."""
+        await self._pool.execute(_STRAYS, self._worker, list(in_hand))
+
     async def beat(self, role: str) -> None:
         """Say that this worker lives; its claims are given back ten seconds after the last beat."""
         await self._pool.execute(
@@ -228,6 +245,11 @@ class DeliveryStore:
             self._worker,
             role,
         )
+
+
+def _json(value: Any) -> str | None:
+    """Return JSON text: an array of jsonb values cannot be told from a nested array by the driver."""
+    return None if value is None else orjson.dumps(value, option=orjson.OPT_UTC_Z).decode()
 
 
 class Sweeper:

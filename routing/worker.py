@@ -75,6 +75,7 @@ class Worker:
         self._gates: dict[str, Gate] = {}
         self._budgets: dict[str, RetryBudget] = {}
         self._consumers: list[Consumer] = []
+        self._in_hand: set[UUID] = set()
         self._busy = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -113,6 +114,7 @@ class Worker:
                 beats += 1
                 if beats % 2 == 0:
                     idle = [route.name for route in self._routes if await self._broker.depth(route.name) == 0]
+                    await self._store.release_strays(self._in_hand)
                     freed, again = await self._sweeper.sweep(idle)
                     if freed or again:
                         log(_LOG, logging.WARNING, "sweep-renewed", count=freed + again)
@@ -177,14 +179,46 @@ class Worker:
                 breaker.abandoned()
                 received.ack()
                 return
-            outcome, wait = await self._attempt(claim, route, breaker)
-        kept = await self._store.finish(outcome)
+            self._in_hand.add(claim.delivery_id)
+            try:
+                outcome, wait = await self._attempt(claim, route, breaker)
+                kept = await self._record(outcome)
+            except Exception as error:
+                # Sent, perhaps, and not recorded: it stays in hand, so that nobody sends it again while this worker
+                # lives; afterwards the sweep gives it back as an unknown outcome.
+                log(
+                    _LOG,
+                    logging.ERROR,
+                    "outcome-not-recorded",
+                    delivery_id=str(claim.delivery_id),
+                    error=error,
+                )
+                received.ack()
+                return
+            self._in_hand.discard(claim.delivery_id)
         if kept and wait is not None and wait <= BROKER_DELAY:
             received.retry(wait)
         else:
             received.ack()
         if kept:
             self._count(claim, route, outcome)
+
+    async def _record(self, outcome: Outcome) -> bool:
+        """Write the outcome, however long the database is away: what was sent must not be forgotten while we live."""
+        wait = 0.2
+        while True:
+            try:
+                return await self._store.finish(outcome)
+            except Unavailable as error:
+                log(
+                    _LOG,
+                    logging.WARNING,
+                    "outcome-waits-for-database",
+                    delivery_id=str(outcome.delivery_id),
+                    code=error.code,
+                )
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, 5.0)
 
     async def _attempt(self, claim: Claim, route: Route, breaker: Breaker) -> tuple[Outcome, float | None]:
         started = time.perf_counter()

@@ -89,8 +89,6 @@ class Services:
     broker: Broker | None = None
     checks: Mapping[str, Callable[[], Awaitable[Check]]] = field(default_factory=dict)
     extra: Sequence[Callable[[web.Application, Services], None]] = ()
-    hub: Any = None
-    """The process these services belong to, for operations that look at the whole of it."""
     dci_namespaces: Sequence[str] = ("dci/crvs",)
     hub: Any = None
     """The composition root itself, for parts that need more of it (trace, replay, console)."""

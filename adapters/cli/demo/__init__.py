@@ -106,6 +106,7 @@ def _say_console(url: str, stay: bool) -> None:
 
 
 def _show(account: Account) -> None:
+    OUT.width = max(OUT.width, 118)
     totals = Table(
         title=f"The day's account (broker: {account.broker}, {account.seconds:.1f} s)", title_justify="left"
     )

@@ -155,6 +155,7 @@ async def _settle(hub: Hub, progress: Callable[[str, int, int], None]) -> None:
     deadline = time.monotonic() + DELIVER_WITHIN
     while time.monotonic() < deadline:
         row = await hub.pool.fetchrow("SELECT count(*) AS all, count(ended_at) AS ended FROM delivery")
+        assert row is not None  # an aggregate always answers
         progress("delivering", row["ended"], row["all"])
         if row["all"] == row["ended"]:
             return
@@ -218,6 +219,7 @@ async def _trace(account: Account, hub: Hub) -> None:
         return
     account.trace_id = str(id_)
     head = await hub.pool.fetchrow("SELECT accepted_at, partner, type, size FROM message WHERE id = $1", id_)
+    assert head is not None  # deliveries never outlive their message
     account.trace.append(
         {
             "at": head["accepted_at"],

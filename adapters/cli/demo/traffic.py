@@ -163,6 +163,6 @@ def day(events: int, *, seed: int = 7) -> Iterator[Sending]:
         yield Sending("event", body, origin)
         if number % 20 == 3:
             yield Sending("repeat", body, origin)
-        if number % 80 == 41:
+        if number % 80 == 45:
             envelope["message"]["notify_event"][0]["data"]["reg_records"]["sex"] = "unknown"
             yield Sending("reuse", orjson.dumps(envelope), origin)
