@@ -46,9 +46,11 @@ class Condition:
         """Evaluate; a missing field gives None. Raises `ConditionError` when types do not fit."""
         try:
             return self._program.execute({name: getattr(message, name) for name in self._names})
-        except KeyError:
+        except (KeyError, IndexError):
             return None
-        except (TypeError, RuntimeError, ValueError) as error:
+        except (
+            Exception
+        ) as error:  # the library raises what Python would: overflow, division by zero, wrong types
             # The library's text may quote values of the message, so only its class is passed on.
             raise ConditionError(
                 f"the condition `{self.text}` could not be decided ({type(error).__name__})"

@@ -47,7 +47,8 @@ class RetryPolicy(BaseModel):
         """
         if attempt >= self.attempts:
             return None
-        wait = min(self.first * self.factor ** (attempt - 1), self.longest)
+        # Sixty-four doublings are beyond every `longest`; a larger power would not fit a float.
+        wait = min(self.first * self.factor ** min(attempt - 1, 64), self.longest)
         wait *= 1 + random.uniform(-self.jitter, self.jitter)  # noqa: S311 - spreading load, not a secret
         if retry_after is not None:
             wait = max(wait, min(retry_after, self.longest))

@@ -7,7 +7,7 @@ from datetime import datetime, time, timedelta
 from typing import Annotated
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import AfterValidator, BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 _DAYS = ("Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun")
 _WINDOW = re.compile(r"^([A-Z][a-z]{2})(?:-([A-Z][a-z]{2}))? (\d{2}:\d{2})-(\d{2}:\d{2})$")
@@ -17,8 +17,8 @@ def _window(text: str) -> str:
     match = _WINDOW.match(text)
     if match is None or match[1] not in _DAYS or (match[2] or "Mon") not in _DAYS:
         raise ValueError("expected opening hours such as `Mon-Fri 08:00-18:00`")
-    end = "23:59" if match[4] == "24:00" else match[4]
-    if time.fromisoformat(match[3]) >= time.fromisoformat(end):
+    end = time.max if match[4] == "24:00" else time.fromisoformat(match[4])
+    if time.fromisoformat(match[3]) >= end:
         raise ValueError("the opening hour must be before the closing hour; write a night as two windows")
     return text
 
@@ -36,7 +36,7 @@ class Schedule(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    open: tuple[Annotated[str, AfterValidator(_window)], ...]
+    open: Annotated[tuple[Annotated[str, AfterValidator(_window)], ...], Field(min_length=1)]
     timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
 
     def next_open(self, now: datetime) -> datetime | None:

@@ -180,7 +180,11 @@ class Vault:
             "WHERE wrapped IS NOT NULL AND expires_at <= $1 RETURNING id, scope",
             now or datetime.now(UTC),
         )
-        for row in rows:
+        # Another process may have destroyed a key that this one still holds in memory.
+        gone = await self._pool.fetch(
+            "SELECT id, scope FROM data_key WHERE wrapped IS NULL AND id = ANY($1)", list(self._by_id)
+        )
+        for row in (*rows, *gone):
             self._by_id.pop(row["id"], None)
             self._by_scope.pop(row["scope"], None)
         return len(rows)
