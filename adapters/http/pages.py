@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import html
 import logging
-import re
-from functools import cache, partial
-from pathlib import Path
+from functools import partial
 from typing import Any, Final
 
 import orjson
 from aiohttp import web
 
+from adapters.http import error_pages
 from adapters.http.catalog import CATALOG
 from adapters.http.openapi import describe
 from adapters.http.operations import Answer, Call, Operation
@@ -24,8 +23,6 @@ from routing import metrics
 
 _LOG = logging.getLogger(__name__)
 _CHECK_SECONDS: Final = 3.0
-_CODE: Final = re.compile(r"[a-z][a-z0-9-]{1,63}")
-_ERRORS: Final = Path(__file__).resolve().parents[2] / "docs" / "errors"
 _TEXT: Final = {"text/plain": {"type": "string"}}
 
 
@@ -153,17 +150,9 @@ async def _error(request: web.Request, call: Call) -> web.Response:
     )
 
 
-@cache
-def _page(code: str) -> str | None:
-    path = _ERRORS / f"{code}.md"
-    return path.read_text("utf-8") if path.is_file() else None
-
-
 def error_page(code: str) -> str | None:
     """Return the page of an error code: the written one where the docs are installed, else what the catalog knows."""
-    if not _CODE.fullmatch(code):
-        return None
-    written = _page(code)
+    written = error_pages.page(code)
     if written is not None or code not in CATALOG:
         return written
     return f"# {code}\n\n{CATALOG[code].title}. It is answered with HTTP status {CATALOG[code].status}.\n"

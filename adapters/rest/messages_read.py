@@ -23,7 +23,7 @@ from routing.replay import MOST, RATE_LIMIT, Actor, Replayer, Report
 from routing.search import LIMIT, MessageFilter, Page
 from routing.trace import DeadLetter, MessageSummary, MessageTrace, Trace
 
-__all__ = ["READ_ALL", "extension", "operations"]
+__all__ = ["READ_ALL", "extend", "extension", "operations"]
 
 READ_ALL: Final = "messages:read-all"
 """The scope without which a partner sees its own messages only."""
@@ -72,7 +72,9 @@ class SearchBody(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    filter: Filters = Field(default_factory=dict, description="The filters of the query, and subject, correlationid, originid.")
+    filter: Filters = Field(
+        default_factory=dict, description="The filters of the query, and subject, correlationid, originid."
+    )
     cursor: str | None = Field(None, max_length=100)
     limit: int = Field(50, ge=1, le=LIMIT)
 
@@ -83,15 +85,21 @@ class ReplayBody(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     dry_run: bool = Field(False, description="Only count what would be sent.")
-    force: bool = Field(False, description="Send even what was delivered or may have arrived; needs a reason.")
-    reason: str | None = Field(None, max_length=300, description="Why; kept in the audit trail, so it names no person.")
+    force: bool = Field(
+        False, description="Send even what was delivered or may have arrived; needs a reason."
+    )
+    reason: str | None = Field(
+        None, max_length=300, description="Why; kept in the audit trail, so it names no person."
+    )
 
 
 class ReplaysBody(ReplayBody):
     """Which deliveries to send again and how fast."""
 
     filter: Filters = Field(description="At least one filter; without a state, dead letters.")
-    rate: Annotated[float, Field(gt=0, le=RATE_LIMIT)] | None = Field(None, description="Most deliveries a second.")
+    rate: Annotated[float, Field(gt=0, le=RATE_LIMIT)] | None = Field(
+        None, description="Most deliveries a second."
+    )
     most: int = Field(MOST, ge=1, le=MOST)
 
 
@@ -134,6 +142,14 @@ def extension(trace: Trace, replayer: Replayer) -> Callable[[web.Application, Se
     return extend
 
 
+def extend(app: web.Application, services: Services) -> None:
+    """Offer the read side on the hub's own database; nothing where the application runs without a hub."""
+    hub = services.hub
+    if hub is not None:
+        blind = hub.vault.blind
+        extension(Trace(hub.pool, blind), Replayer(hub.pool, blind, hub.routes))(app, services)
+
+
 def operations(trace: Trace, replayer: Replayer) -> list[Operation]:
     """Return the read side of the messages API and the deeds on deliveries."""
     paging = ("query-parameter-unknown", "query-parameter-invalid", "filter-invalid", "cursor-invalid")
@@ -163,7 +179,13 @@ def operations(trace: Trace, replayer: Replayer) -> list[Operation]:
             handler=partial(_find, trace),
             requests={_JSON: SearchBody},
             answers={200: Answer("A page.", {_JSON: MessagePage})},
-            problems=("request-json-invalid", "request-invalid", "filter-unknown", "filter-invalid", "cursor-invalid"),
+            problems=(
+                "request-json-invalid",
+                "request-invalid",
+                "filter-unknown",
+                "filter-invalid",
+                "cursor-invalid",
+            ),
         ),
         get(
             name="traceMessage",
@@ -261,13 +283,17 @@ def _body(model: type[B], call: Call) -> B:
             f"The body does not fit this operation: {first['type']}. Nothing was done.",
             code="request-invalid",
             # The names of unknown members are the caller's own text and are not repeated.
-            pointer="" if first["type"] == "extra_forbidden" else "/" + "/".join(str(part) for part in first["loc"][:1]),
+            pointer=""
+            if first["type"] == "extra_forbidden"
+            else "/" + "/".join(str(part) for part in first["loc"][:1]),
             remedy="The description of the API (/openapi.json) lists the members.",
         ) from None
 
 
 def _json(value: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> web.Response:
-    return web.Response(body=orjson.dumps(value, option=orjson.OPT_UTC_Z), content_type=_JSON, headers=headers)
+    return web.Response(
+        body=orjson.dumps(value, option=orjson.OPT_UTC_Z), content_type=_JSON, headers=headers
+    )
 
 
 def _page(request: web.Request, page: Page, *, linked: bool = True) -> web.Response:
@@ -284,7 +310,9 @@ def _query(call: Call) -> SearchQuery:
 
 async def _search(trace: Trace, request: web.Request, call: Call) -> web.Response:
     query = _query(call)
-    page = await trace.search(query.filter(), query.cursor, query.limit, visible=call.scopes, partner=_only(call))
+    page = await trace.search(
+        query.filter(), query.cursor, query.limit, visible=call.scopes, partner=_only(call)
+    )
     return _page(request, page)
 
 

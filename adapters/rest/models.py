@@ -91,5 +91,5 @@ EXAMPLE: Final[dict[str, Any]] = {
     "source": "/civil-registry",
     "type": "org.openspp.civil_event.registered.v1",
     "time": "2026-03-04T09:30:00Z",
-    "data": {"event_type": "birth", "subject": {"sex": "female", "birth_date": "2026-03-01"}},
+    "data": {"event_type": "birth", "subject": {"sex": "female", "birthdate": "2026-03-01"}},
 }

@@ -11,7 +11,7 @@ from canonical_model.errors import HubError
 def reply_of(accepted: AcceptedMessage) -> dict[str, object]:
     """Return the answer for one accepted message."""
     return {
-        "id": accepted.message_id,
+        "id": str(accepted.message_id),
         "accepted_at": accepted.accepted_at,
         "duplicate": accepted.duplicate,
     }

@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any, Final
 
 import orjson
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from jose import jwk as jose_jwk
 from jose.exceptions import JOSEError
 from joserfc import jws as joserfc_jws
@@ -82,7 +84,9 @@ class VerifyKey:
         self._prepared: dict[str, Any] = {}
         try:
             for algorithm in self.algorithms:
-                if algorithm in _JOSE:
+                if algorithm == "EdDSA":
+                    self._prepared[algorithm] = Ed25519PublicKey.from_public_bytes(decode(public["x"]))
+                elif algorithm in _JOSE:
                     self._prepared[algorithm] = jose_jwk.construct({**public, "alg": algorithm}, algorithm)
                 else:
                     self._prepared[algorithm] = JWKRegistry.import_key(public)
@@ -96,10 +100,13 @@ class VerifyKey:
             return False
         signed, _, signature = compact.rpartition(".")
         try:
+            if algorithm == "EdDSA":
+                prepared.verify(decode(signature), signed.encode("ascii"))
+                return True
             if algorithm in _JOSE:
                 return bool(prepared.verify(signed.encode("ascii"), decode(signature)))
             joserfc_jws.deserialize_compact(compact, prepared, algorithms=[algorithm])
-        except (JOSEError, JoseError, ValueError):
+        except (JOSEError, JoseError, InvalidSignature, ValueError):
             return False
         return True
 
