@@ -5,20 +5,21 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Final
 from uuid import UUID
 
 import asyncpg
 
-from canonical_model.errors import HubError, Refused
+from canonical_model.errors import HubError, Refused, Unavailable
 from canonical_model.message import Message, new_traceparent, uuid7
 from registry.objects import ObjectStore
 from registry.storage.database import database_errors
 from registry.storage.group import GroupCommit
 from registry.vault import DataKey, Vault, aad
 from routing import metrics
+from routing.conditions import ConditionError
 from routing.routes import RouteBook
 
 CHANNEL: Final = "hub_outbox"
@@ -33,7 +34,7 @@ WITH i AS (
 ), fresh AS (
     INSERT INTO accepted_origin (origin_hash, body_hash, message_id)
     SELECT origin_hash, body_hash, id FROM i ORDER BY origin_hash
-    ON CONFLICT DO NOTHING RETURNING message_id
+    ON CONFLICT DO NOTHING RETURNING message_id, accepted_at
 ), stored AS (
     INSERT INTO message (id, partner, type, time, origin_hash, subject_hash, correlation_hash, traceparent, request_id,
         key_id, body, claim, size, routes)
@@ -63,11 +64,12 @@ WITH i AS (
 ), woken AS (
     SELECT pg_notify('hub_outbox', route) FROM (SELECT DISTINCT route FROM sent) AS routes
 )
-SELECT message_id, (SELECT count(*) FROM woken) AS woken FROM fresh
+SELECT message_id, accepted_at, (SELECT count(*) FROM woken) AS woken FROM fresh
 """
 
 _EARLIER: Final = (
-    "SELECT origin_hash, body_hash, message_id, accepted_at FROM accepted_origin WHERE origin_hash = ANY($1)"
+    "SELECT o.origin_hash, o.body_hash, o.message_id, o.accepted_at, m.routes FROM accepted_origin o "
+    "LEFT JOIN message m ON m.id = o.message_id WHERE o.origin_hash = ANY($1)"
 )
 
 
@@ -113,6 +115,10 @@ class Entry:
     deliveries: list[_Delivery] = field(default_factory=list)
 
 
+def _order_keys(entry: Entry) -> tuple[bytes, ...]:
+    return tuple(delivery.order_key for delivery in entry.deliveries if delivery.order_key is not None)
+
+
 class Intake:
     """Accepts messages: after `accept` returns, the message is committed and will be delivered or become a dead letter."""
 
@@ -135,7 +141,7 @@ class Intake:
         self._retention = retention_days
         self._claim_bytes = claim_check_bytes
         self._group: GroupCommit[Entry, Accepted] = GroupCommit(
-            self._write, delay=group_commit_ms / 1000, most=200, parallel=3
+            self._write, delay=group_commit_ms / 1000, most=200, parallel=3, keys=_order_keys
         )
 
     async def accept(
@@ -157,15 +163,32 @@ class Intake:
     async def accept_many(
         self, items: Sequence[tuple[Message, bytes]], *, partner: str, request_id: str | None = None
     ) -> list[Accepted | HubError]:
-        """Accept a batch; each message gets its own answer, in order."""
-
-        async def one(message: Message, raw: bytes) -> Accepted | HubError:
+        """Accept a batch; each message gets its own answer, in order, and a subject's messages keep their order."""
+        started = time.perf_counter()
+        pending: list[asyncio.Future[Accepted] | HubError] = []
+        for message, raw in items:
             try:
-                return await self.accept(message, partner=partner, raw=raw, request_id=request_id)
+                entry = await self.prepare(message, partner=partner, raw=raw, request_id=request_id)
+                pending.append(self._group.submit(entry))
             except HubError as error:
-                return error
-
-        return list(await asyncio.gather(*(one(message, raw) for message, raw in items)))
+                pending.append(error)
+        futures = [one for one in pending if not isinstance(one, HubError)]
+        await asyncio.gather(*futures, return_exceptions=True)
+        answers: list[Accepted | HubError] = []
+        for (message, _), one in zip(items, pending, strict=True):
+            if isinstance(one, HubError):
+                answers.append(one)
+                continue
+            error_or_none = one.exception()
+            if error_or_none is None:
+                answers.append(one.result())
+                if not one.result().duplicate:
+                    metrics.accepted(partner, message.type, time.perf_counter() - started)
+            elif isinstance(error_or_none, HubError):
+                answers.append(error_or_none)
+            else:
+                raise error_or_none
+        return answers
 
     async def accept_all(
         self, items: Sequence[tuple[Message, bytes]], *, partner: str, request_id: str | None = None
@@ -226,8 +249,12 @@ class Intake:
             claim=claim,
             size=len(plain),
         )
-        for route, verdict in matched:
-            order = route.order_value(message)
+        for route, decided in matched:
+            verdict = decided
+            try:
+                order = route.order_value(message)
+            except ConditionError as error:
+                order, verdict = None, replace(decided, broken=True, why=str(error))
             entry.deliveries.append(
                 _Delivery(
                     id=uuid7(),
@@ -252,7 +279,6 @@ class Intake:
         self, connection: asyncpg.pool.PoolConnectionProxy, entries: Sequence[Entry]
     ) -> list[Accepted | Exception]:
         """Write prepared messages with one statement; one answer per entry, in order."""
-        now = datetime.now(UTC)
         messages = [
             (
                 e.message.id, e.partner, e.message.type, e.message.time, e.origin_hash, e.body_hash, e.subject_hash,
@@ -285,21 +311,37 @@ class Intake:
             else [[] for _ in range(11)]
         )
         rows = await connection.fetch(_ACCEPT, *columns)
-        fresh = {row[0] for row in rows}
+        fresh = {row[0]: row[1] for row in rows}
         if len(fresh) == len(entries):
-            return [Accepted(e.message.id, now, duplicate=False, routes=len(e.deliveries)) for e in entries]
+            return [
+                Accepted(e.message.id, fresh[e.message.id], duplicate=False, routes=len(e.deliveries))
+                for e in entries
+            ]
         repeats = [e.origin_hash for e in entries if e.message.id not in fresh]
         earlier = {row["origin_hash"]: row for row in await connection.fetch(_EARLIER, repeats)}
         answers: list[Accepted | Exception] = []
         for entry in entries:
             if entry.message.id in fresh:
-                answers.append(Accepted(entry.message.id, now, duplicate=False, routes=len(entry.deliveries)))
+                at = fresh[entry.message.id]
+                answers.append(Accepted(entry.message.id, at, duplicate=False, routes=len(entry.deliveries)))
                 continue
-            row = earlier[entry.origin_hash]
-            if row["body_hash"] == entry.body_hash:
+            row = earlier.get(entry.origin_hash)
+            if row is None:
+                # The first one was forgotten between the two statements, at the end of its time.
+                answers.append(
+                    Unavailable(
+                        "The message was not stored; send it again.",
+                        code="database-unavailable",
+                        retry_after=1,
+                    )
+                )
+            elif row["body_hash"] == entry.body_hash:
                 answers.append(
                     Accepted(
-                        row["message_id"], row["accepted_at"], duplicate=True, routes=len(entry.deliveries)
+                        row["message_id"],
+                        row["accepted_at"],
+                        duplicate=True,
+                        routes=len(entry.deliveries) if row["routes"] is None else row["routes"],
                     )
                 )
             else:

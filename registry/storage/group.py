@@ -35,6 +35,7 @@ class GroupCommit(Generic[T, R]):
         self._write = write
         self._keys = keys
         self._busy: set[Hashable] = set()
+        self._held_up = False
         self._delay = delay
         self._most = most
         self._parallel = parallel
@@ -56,7 +57,7 @@ class GroupCommit(Generic[T, R]):
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
         self._waiting.append((item, future))
-        if len(self._waiting) >= self._most:
+        if len(self._waiting) >= self._most and not self._held_up:
             self._flush()
         elif self._timer is None:
             self._timer = loop.call_later(self._delay, self._flush)
@@ -70,6 +71,8 @@ class GroupCommit(Generic[T, R]):
         while self._waiting and self._writing < self._parallel:
             group, self._waiting = self._next_group()
             if not group:
+                # Everything waits for a group under way; looking again at each submit would be slow.
+                self._held_up = True
                 return
             self._writing += 1
             task = asyncio.get_running_loop().create_task(self._run(group))
@@ -117,6 +120,7 @@ class GroupCommit(Generic[T, R]):
                 raise
         finally:
             self._writing -= 1
+            self._held_up = False
             if self._keys is not None:
                 for item, _ in group:
                     self._busy.difference_update(self._keys(item))
