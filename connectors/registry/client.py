@@ -10,12 +10,20 @@ from uuid import UUID
 
 import asyncpg
 
-from connectors.errors import Defect, HubError, Refused, Unavailable
+from connectors.errors import Defect, HubError, Refused, Unavailable, Unknown
+
+_LOST: Final = (
+    asyncpg.ConnectionDoesNotExistError,
+    asyncpg.ConnectionFailureError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,
+    ConnectionError,
+)
+"""The connection went while the store was at work: it may have applied the message or not."""
 
 _LATER: Final = (
     asyncpg.PostgresConnectionError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
+    asyncpg.TooManyConnectionsError,
     asyncpg.TransactionRollbackError,
     asyncpg.InsufficientResourcesError,
     asyncpg.OperatorInterventionError,
@@ -28,6 +36,9 @@ _LATER: Final = (
 """Serialization failures, time-outs and a database that is away: the same message succeeds later."""
 
 _DATA: Final = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError)
+
+LIBRARY_ERRORS: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+"""What the database client raises of its own."""
 
 
 class Outcome(Protocol):
@@ -71,28 +82,52 @@ class People(Protocol):
         ...
 
 
+def hub_error(
+    error: BaseException,
+    target: str = "registry",
+    about: str = "a message",
+    lost: type[Unavailable] | type[Unknown] = Unknown,
+) -> HubError:
+    """Return the hub error of what a database raised; the database's own text holds rows and is dropped.
+
+    `about` names the message; `lost` stands for a connection that went while something was under way.
+    """
+    name = type(error).__name__
+    if isinstance(error, HubError):
+        return error
+    if isinstance(error, _LOST) and not isinstance(error, ConnectionRefusedError):
+        return lost(
+            f"The connection of target {target} to its people store was lost at {about} ({name}).",
+            code="database-unavailable" if lost is Unavailable else "outcome-unknown",
+            remedy="Nothing: the hub sends it again, and the store recognises a repeat.",
+        )
+    if isinstance(error, _LATER):
+        return Unavailable(
+            f"The people store of target {target} could not take {about} now ({name}).",
+            code="database-unavailable",
+            remedy="The hub tries again; `hub doctor` shows whether the database answers.",
+        )
+    if isinstance(error, _DATA):
+        return Refused(
+            f"The people store of target {target} does not take the data of {about} ({name}).",
+            code="person-data-refused",
+            remedy="Look at the message's values in the console, correct the mapping, then replay it.",
+        )
+    return Defect(
+        f"The people store of target {target} failed on {about} ({name}).",
+        code="people-defect",
+        remedy="Report it with the message id; replay the message after an update.",
+    )
+
+
 @contextmanager
-def hub_errors(target: str, about: str) -> Iterator[None]:
-    """Turn what a database raises into hub errors; `about` names the message. Texts of the database hold rows: dropped."""
+def hub_errors(
+    target: str, about: str, lost: type[Unavailable] | type[Unknown] = Unavailable
+) -> Iterator[None]:
+    """Turn what a database raises into hub errors; a `TimeoutError` is the caller's own deadline and passes."""
     try:
         yield
     except (HubError, TimeoutError):
         raise
-    except _LATER as error:
-        raise Unavailable(
-            f"The people store of target {target} could not take {about} now ({type(error).__name__}).",
-            code="database-unavailable",
-            remedy="The hub tries again; `hub doctor` shows whether the database answers.",
-        ) from None
-    except _DATA as error:
-        raise Refused(
-            f"The people store of target {target} does not take the data of {about} ({type(error).__name__}).",
-            code="person-data-refused",
-            remedy="Look at the message's values in the console, correct the mapping, then replay it.",
-        ) from None
     except Exception as error:
-        raise Defect(
-            f"The people store of target {target} failed on {about} ({type(error).__name__}).",
-            code="people-defect",
-            remedy="Report it with the message id; replay the message after an update.",
-        ) from None
+        raise hub_error(error, target, about, lost) from None

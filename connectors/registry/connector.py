@@ -12,7 +12,7 @@ from canonical_model.message import Message
 from connectors.contract import Callback, Context, Exchange, Health, Manifest, Receipt, Settings
 from connectors.errors import ConfigError, HubError, Refused, Unavailable, Unknown
 from connectors.manifests import manifest_beside
-from connectors.registry.client import Outcome, People, hub_errors
+from connectors.registry.client import LIBRARY_ERRORS, Outcome, People, hub_error, hub_errors
 from connectors.registry.settings import RegistrySettings
 
 PERSON: Final = "org.openspp.person.upserted.v1"
@@ -25,6 +25,12 @@ class RegistryConnector:
 
     manifest: ClassVar[Manifest] = manifest_beside(__file__)
     settings_model: ClassVar[type[Settings]] = RegistrySettings
+    library_errors: ClassVar[tuple[type[BaseException], ...]] = LIBRARY_ERRORS
+
+    @staticmethod
+    def map_error(error: BaseException) -> HubError:
+        """Return the hub error of what the database client raised."""
+        return hub_error(error)
 
     def __init__(self, settings: RegistrySettings) -> None:
         self._target = "registry"
@@ -68,7 +74,7 @@ class RegistryConnector:
         apply = people.upsert if message.type == PERSON else people.record_event
         started_at, began = datetime.now(UTC), time.monotonic()
         try:
-            with hub_errors(self._target, f"message {message.id}"):
+            with hub_errors(self._target, f"message {message.id}", lost=Unknown):
                 async with asyncio.timeout_at(deadline):
                     done = await apply(
                         message.data, source=message.source, message_id=message.id, at=message.time

@@ -12,10 +12,27 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from connectors.errors import Refused
+from canonical_model.message import Message, new_traceparent
+from connectors.errors import Refused, Unavailable
 from connectors.testing.sandbox import Mode, Seen
 
 _MAX_KEPT: Final = 10_000
+
+
+def example_message() -> Message:
+    """Return a message about a made-up person."""
+    subject = {
+        "identifiers": [{"id_type": "UIN", "value": "ZM-4411-7723"}],
+        "names": [{"full_name": "Zuleika Marker"}],
+        "contact_points": [{"kind": "mobile", "value": "+999555012345"}],
+    }
+    return Message(
+        source="/sandbox",
+        type="org.openspp.civil_event.registered.v1",
+        subject="person/ZM-4411-7723",
+        traceparent=new_traceparent(),
+        data={"event_type": "birth", "subject": subject, "event_date": "2026-10-01"},
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +54,7 @@ class RegistrySandbox:
         self._inside = 0
         self._running = False
         self._mode, self._seconds = Mode.OK, 0.0
+        self._retry_after: int | None = None
         self._stopping = asyncio.Event()
 
     async def start(self) -> None:
@@ -68,8 +86,8 @@ class RegistrySandbox:
     def switch(
         self, mode: Mode, *, status: int | None = None, seconds: float = 0.0, retry_after: int | None = None
     ) -> None:
-        """Treat the next messages in this way; a database has neither status nor `retry_after`."""
-        self._mode, self._seconds = mode, seconds
+        """Treat the next messages in this way; a database has no `status`."""
+        self._mode, self._seconds, self._retry_after = mode, seconds, retry_after
 
     async def upsert(
         self, person: Mapping[str, Any], *, source: str, message_id: UUID, at: datetime | None = None
@@ -94,7 +112,7 @@ class RegistrySandbox:
 
     def _alive(self) -> None:
         if not self._running:
-            raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
+            raise ConnectionRefusedError(111, "Connect call failed")
 
     async def _take(self, data: Mapping[str, Any], message_id: UUID) -> Done:
         self._alive()
@@ -111,6 +129,9 @@ class RegistrySandbox:
         mode = self._mode
         if mode is Mode.REFUSE:
             raise Refused(f"Message {message_id} names no valid identifier.", code="identifier-missing")
+        if mode is Mode.STATUS and self._retry_after is not None:
+            # What the store itself says when other writers were faster too often.
+            raise Unavailable("Other writers were faster.", code="people-busy", retry_after=self._retry_after)
         if mode is Mode.STATUS:
             raise asyncpg.TooManyConnectionsError("sorry, too many clients already")
         repeated = str(message_id) in self._effects

@@ -85,8 +85,8 @@ async def test_a_repeat_is_recognised_and_an_applied_message_can_be_asked_for(
     [
         (Mode.REFUSE, Refused, "identifier-missing"),
         (Mode.STATUS, Unavailable, "database-unavailable"),
-        (Mode.CLOSE_AFTER_BODY, Unavailable, "database-unavailable"),
-        (Mode.GARBAGE, Unavailable, "database-unavailable"),
+        (Mode.CLOSE_AFTER_BODY, Unknown, "outcome-unknown"),
+        (Mode.GARBAGE, Unknown, "outcome-unknown"),
         (Mode.HANG, Unknown, "outcome-unknown"),
     ],
 )
@@ -108,8 +108,9 @@ ERRORS = [
     (asyncpg.DiskFullError, Unavailable),
     (asyncpg.AdminShutdownError, Unavailable),
     (asyncpg.CannotConnectNowError, Unavailable),
-    (asyncpg.InterfaceError, Unavailable),
-    (ConnectionResetError, Unavailable),
+    (asyncpg.InterfaceError, Unknown),
+    (ConnectionResetError, Unknown),
+    (OSError, Unavailable),
     (asyncpg.CharacterNotInRepertoireError, Refused),
     (asyncpg.CheckViolationError, Refused),
     (asyncpg.UndefinedTableError, Defect),
