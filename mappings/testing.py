@@ -9,6 +9,7 @@ Needs the `hypothesis` package, which is not part of an installed hub.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import UTC
 from enum import Enum
@@ -28,6 +29,7 @@ from mappings.engine.model import models, unwrapped
 Documents = SearchStrategy[dict[str, Any]]
 _WORDS = st.text(alphabet="abcXYZ éñجü0129 '-:./|", min_size=1, max_size=20).map(str.strip).filter(bool)
 _ASCII = st.characters(min_codepoint=32, max_codepoint=126)
+_KNOWN = (("pt-BR", "en", "zh-Hant"), ("USD", "UGX"))
 _DEPTH = 4
 _MAX_ITEMS = 2
 
@@ -129,10 +131,11 @@ def _one(kind: Any, annotation: Any, depth: int) -> SearchStrategy[Any] | None:
 
 
 def _texts(constraints: tuple[Any, ...]) -> SearchStrategy[str]:
-    if any(isinstance(c, AfterValidator) for c in constraints):
-        # The one text with a validator of its own is a language tag in its recommended case.
-        return st.sampled_from(["en", "pt-BR", "zh-Hant"])
     patterns = [p for p in (getattr(c, "pattern", None) for c in constraints) if isinstance(p, str)]
+    if any(isinstance(c, AfterValidator) for c in constraints):
+        # What a validator asks beyond the pattern is not known here, so texts known to be right are used.
+        groups = (g for g in _KNOWN if all(re.search(p, text) for p in patterns for text in g))
+        return st.sampled_from(next(groups, _KNOWN[0]))
     shape = next((p for p in patterns if not p.startswith("^[^")), None)
     if shape is None:
         return _WORDS
