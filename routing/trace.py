@@ -127,7 +127,7 @@ class MessageTrace:
     truncated: bool = False
 
     def as_dict(self) -> dict[str, Any]:
-        """Return plain data: ids and instants stay `UUID` and `datetime` (orjson writes them)."""
+        """Return plain data: ids and instants stay `UUID` and `datetime`; asyncpg's UUIDs need `default=str` in orjson."""
         return asdict(self)
 
 

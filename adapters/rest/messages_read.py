@@ -292,7 +292,7 @@ def _body(model: type[B], call: Call) -> B:
 
 def _json(value: Mapping[str, Any], headers: Mapping[str, str] | None = None) -> web.Response:
     return web.Response(
-        body=orjson.dumps(value, option=orjson.OPT_UTC_Z), content_type=_JSON, headers=headers
+        body=orjson.dumps(value, default=str, option=orjson.OPT_UTC_Z), content_type=_JSON, headers=headers
     )
 
 
