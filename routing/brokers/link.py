@@ -26,6 +26,8 @@ from canonical_model.errors import ConfigError, HubError, Unavailable
 from routing.brokers.wire import WireConnection
 
 log = logging.getLogger(__name__)
+# pika reports each failed attempt as a dozen errors with stack traces; the hub says it once, in its own words.
+logging.getLogger("pika").setLevel(logging.CRITICAL)
 
 CALL_SECONDS = 15.0
 """Longest wait for the broker's answer to one request."""
@@ -225,12 +227,12 @@ class Link:
         self.usable.clear()
         if connection is None or lost is None:
             return
-        with contextlib.suppress(AMQPError):
-            connection.close()
+        if connection.is_open:
+            with contextlib.suppress(AMQPError):
+                connection.close()
         done, _ = await asyncio.wait({lost}, timeout=5.0)
         if not done:
-            with contextlib.suppress(AMQPError):
-                connection.terminate_now()
+            connection.abort()
             if not lost.done():
                 lost.set_result(TimeoutError("the broker did not answer the close"))
 

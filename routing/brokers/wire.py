@@ -125,6 +125,11 @@ class WireConnection(AsyncioConnection):  # type: ignore[misc]  # pika's base ha
             self.ioloop.call_soon(self._flush)
         self._waiting.append(frame)
 
+    def abort(self) -> None:
+        """End the connection without asking the other side."""
+        if self._transport is not None:
+            self._transport.abort()
+
     def _output_marshaled_frames(self, marshaled_frames: Sequence[bytes]) -> None:
         for frame in marshaled_frames:
             self.write(frame)
