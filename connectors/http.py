@@ -18,8 +18,10 @@ from connectors.errors import ConfigError, HubError, Unavailable, Unknown
 from connectors.network import AddressRefused
 
 MAX_REPLY: Final = 64 * 1024
-TRY_LATER: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""Statuses that mean the same request may be taken later."""
+NOT_TAKEN: Final = frozenset({408, 425, 429, 503})
+"""Statuses that say the request was not acted upon: it may be sent again whatever it does."""
+TRY_LATER: Final = NOT_TAKEN | (frozenset(range(500, 600)) - {501, 505})
+"""Statuses after which a target that recognises repeats may be sent the same again; some of them leave open what happened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +47,15 @@ async def http_request(
 ) -> Reply:
     """Make one request; raises `Unavailable` when nothing was sent and `Unknown` when something was and no answer came.
 
-    `deadline` is in seconds of the loop's clock; it bounds connecting here, and the runtime ends the whole call at it.
+    `deadline` is in seconds of the loop's clock; it bounds the whole call.
     Redirects are not followed.
     """
     started = time.perf_counter()
     remaining = deadline - asyncio.get_running_loop().time()
     # Connecting ends before the deadline does, so that "nothing was sent" is still known.
-    limit = aiohttp.ClientTimeout(total=None, connect=max(min(connect_timeout, remaining * 0.9), 0.001))
+    limit = aiohttp.ClientTimeout(
+        total=max(remaining, 0.001), connect=max(min(connect_timeout, remaining * 0.9), 0.001)
+    )
     try:
         async with session.request(
             method, url, data=body, headers=headers, allow_redirects=False, timeout=limit

@@ -42,7 +42,9 @@ class OpenTarget:
     def __init__(self, config: TargetConfig, connector: Connector) -> None:
         self.name = config.name
         self.connector = config.connector
-        self.repeat: Repeat = config.repeat or connector.manifest.repeat
+        # What the operator says of this target comes first, then what the connector read in its settings.
+        own: Repeat = getattr(connector, "repeat", connector.manifest.repeat)
+        self.repeat: Repeat = config.repeat or own
         self.concurrency = config.concurrency
         self._timeout = config.timeout
         self._inner = connector
@@ -65,7 +67,7 @@ class OpenTarget:
         except HubError:
             raise
         except Exception as error:
-            if isinstance(error, TimeoutError) and scope.expired():
+            if scope.expired():
                 raise self._late(begun, message) from None
             raise defect_of(error, self.name) from None
         if type(receipt) is not Receipt:
@@ -83,7 +85,7 @@ class OpenTarget:
         except HubError:
             raise
         except Exception as error:
-            if isinstance(error, TimeoutError) and scope.expired():
+            if scope.expired():
                 raise self._late(True, message) from None
             raise defect_of(error, self.name) from None
 

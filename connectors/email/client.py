@@ -84,7 +84,7 @@ class SmtpClient:
                 async with asyncio.timeout_at(limit):
                     refused = await self._envelope(mail)
                 handed = True
-                response = await self._data(mail.content)
+                response = await self._data(mail.content, max(deadline - loop.time(), 0.001))
             except BaseException as error:
                 # After any interruption the connection may be in the middle of a reply; a new one is cheap.
                 if not _in_step(error):
@@ -160,11 +160,11 @@ class SmtpClient:
             rcpt_options.append("NOTIFY=SUCCESS,FAILURE,DELAY")
         return mail_options, rcpt_options
 
-    async def _data(self, content: bytes) -> str:
+    async def _data(self, content: bytes, seconds: float) -> str:
         smtp = self._smtp
         if smtp is None:
             raise aiosmtplib.SMTPServerDisconnected("closed")
-        return str((await smtp.data(content, timeout=None)).message)
+        return str((await smtp.data(content, timeout=seconds)).message)
 
     async def _connected(self) -> aiosmtplib.SMTP:
         if self._smtp is not None and self._smtp.is_connected:

@@ -14,9 +14,9 @@ import orjson
 from multidict import CIMultiDict
 
 from canonical_model.message import SPECVERSION, Message
-from connectors.contract import Callback, Context, Exchange, Health, Manifest, Receipt, Settings
+from connectors.contract import Callback, Context, Exchange, Health, Manifest, Receipt, Repeat, Settings
 from connectors.errors import ConfigError, HubError, Refused, Unavailable, Unknown
-from connectors.http import TRY_LATER, Reply, map_http_failure, retry_after
+from connectors.http import NOT_TAKEN, TRY_LATER, Reply, map_http_failure, retry_after
 from connectors.manifests import manifest_beside
 from connectors.webhook.client import WebhookClient, problem_code, tls_context
 from connectors.webhook.settings import WebhookSettings
@@ -35,6 +35,8 @@ class WebhookConnector:
 
     def __init__(self, settings: WebhookSettings) -> None:
         self._settings = settings
+        self.repeat = Repeat.RECOGNISED if settings.recognises_repeats else Repeat.NEVER
+        self._later = TRY_LATER if settings.recognises_repeats else NOT_TAKEN
         self._target = "webhook"
         self._client: WebhookClient | None = None
         self._signer: Signer | None = _signer(settings)
@@ -111,9 +113,7 @@ class WebhookConnector:
 
     async def ask(self, message: Message, deadline: float) -> Receipt | None:
         """Raise `Unknown`: an endpoint cannot be asked, it recognises a repeat by `webhook-id` instead."""
-        raise Unknown(
-            f"Target {self._target} cannot be asked about message {message.id}; it recognises repeats."
-        )
+        raise Unknown(f"Target {self._target} cannot be asked about message {message.id}.")
 
     async def receive(self, callback: Callback) -> Sequence[Message]:
         """Return nothing: a webhook target has no callbacks."""
@@ -149,7 +149,7 @@ class WebhookConnector:
     def _failure(self, reply: Reply, message_id: str) -> HubError:
         status = reply.status
         said = f"Target {self._target} answered {status} to message {message_id}"
-        if status in TRY_LATER:
+        if status in self._later:
             wait = retry_after(reply.headers, self._settings.retry_after_limit)
             return Unavailable(f"{said}.", code="target-unavailable", retry_after=wait)
         if 300 <= status < 400:
@@ -158,7 +158,7 @@ class WebhookConnector:
                 code="target-redirected",
                 remedy="Set `url` to the address the target moved to.",
             )
-        if status >= 400:
+        if status >= 400 and status not in TRY_LATER:
             code = problem_code(reply)
             return Refused(
                 f"{said} ({code})." if code else f"{said}.",

@@ -75,6 +75,8 @@ class WebhookSettings(Settings):
     """Seconds; a longer `Retry-After` of the target is cut to this."""
     conflict_is_repeat: bool = False
     """Take 409 as the target's word that it has the message already."""
+    recognises_repeats: bool = True
+    """Whether the receiver acts once on a repeated `webhook-id`; if not, whatever leaves the outcome open waits for a person."""
     reference_header: str | None = Field(default=None, pattern=r"^[A-Za-z0-9_-]{1,64}$")
     """Reply header that holds the target's own id of the message."""
     probe_method: Literal["OPTIONS", "HEAD", "GET"] = "OPTIONS"

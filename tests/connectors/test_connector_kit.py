@@ -76,7 +76,9 @@ class Overclaims(WebhookConnector):
 
 
 class SaysAsk(WebhookConnector):
-    manifest = WebhookConnector.manifest.model_copy(update={"repeat": Repeat.ASK})
+    def __init__(self, settings: Any) -> None:
+        super().__init__(settings)
+        self.repeat = Repeat.ASK
 
 
 @pytest.mark.parametrize(

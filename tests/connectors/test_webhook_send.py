@@ -8,6 +8,7 @@ import orjson
 import pytest
 
 from canonical_model.message import Message, new_traceparent
+from connectors.contract import Repeat
 from connectors.errors import ConfigError, HubError, Refused, Unavailable, Unknown
 from connectors.runtime import ConnectorRuntime, OpenTarget, TargetConfig
 from connectors.testing.sandbox import Mode
@@ -103,6 +104,7 @@ async def test_other_ways_to_prove_the_sender_are_accepted(signing: str) -> None
         (502, Unavailable, "target-unavailable"),
         (503, Unavailable, "target-unavailable"),
         (504, Unavailable, "target-unavailable"),
+        (522, Unavailable, "target-unavailable"),
         (400, Refused, "target-refused"),
         (409, Refused, "target-refused"),
         (410, Refused, "target-refused"),
@@ -120,6 +122,15 @@ async def test_a_status_becomes_the_right_action(
         await target.send(message(), soon())
     assert caught.value.code == code
     assert "Amina" not in str(caught.value)
+
+
+async def test_what_leaves_the_outcome_open_is_unknown_when_repeats_are_not_recognised(rig: Rig) -> None:
+    target = await rig.target(recognises_repeats=False)
+    assert target.repeat is Repeat.NEVER
+    for status, kind in ((502, Unknown), (500, Unknown), (503, Unavailable), (501, Refused)):
+        rig.sandbox.switch(Mode.STATUS, status=status)
+        with pytest.raises(kind):
+            await target.send(message(), soon())
 
 
 async def test_retry_after_is_taken_over_and_capped(rig: Rig) -> None:

@@ -104,6 +104,22 @@ async def test_a_foreign_exception_becomes_a_defect_without_its_text() -> None:
     await runtime.close()
 
 
+async def test_a_send_broken_off_at_its_deadline_is_unknown_whatever_the_connector_makes_of_it() -> None:
+    runtime, inner = await opened()
+
+    async def act() -> Receipt:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            raise ValueError(SECRET_TEXT) from None
+        return Receipt()
+
+    inner.act = act
+    with pytest.raises(Unknown):
+        await runtime.get("t").send(message(), soon(0.02))
+    await runtime.close()
+
+
 async def test_hub_errors_pass_through_as_they_are() -> None:
     runtime, inner = await opened()
 

@@ -12,7 +12,7 @@ import aiohttp
 from canonical_model.message import Message
 from connectors.contract import Callback, Context, Exchange, Health, Manifest, Receipt, Settings
 from connectors.errors import ConfigError, HubError, Refused, Unavailable, Unknown
-from connectors.http import TRY_LATER, Reply, map_http_failure, retry_after
+from connectors.http import NOT_TAKEN, Reply, map_http_failure, retry_after
 from connectors.manifests import manifest_beside
 from hub_connector_acme.client import AcmeClient
 from hub_connector_acme.settings import AcmeSettings
@@ -77,11 +77,12 @@ class AcmeConnector:
 
     def _receipt(self, method: str, reply: Reply, message: Message) -> Receipt:
         status, said = reply.status, f"acme answered {reply.status} to message {message.id}."
-        if status in TRY_LATER:
+        if status in NOT_TAKEN:
             raise Unavailable(said, retry_after=retry_after(reply.headers, 3600))
-        if 300 <= status < 500:
+        if 300 <= status < 500 or status in {501, 505}:
             raise Refused(said, code="target-refused")
         if not 200 <= status < 300:
+            # A 500 or a gateway's 502 leaves open whether the message was taken, so it is asked for first.
             raise Unknown(said)
         address = f"{self._settings.base_url}/messages"
         exchange = Exchange(
