@@ -7,7 +7,12 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, SecretStr, ValidationError
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from canonical_model.errors import ConfigError
 
@@ -16,13 +21,24 @@ class HubSettings(BaseSettings):
     """Everything an operator can set; each field is documented in docs/settings.md."""
 
     model_config = SettingsConfigDict(
-        env_prefix="HUB_", extra="forbid", frozen=True, toml_file=os.environ.get("HUB_SETTINGS_FILE", "hub.toml")
+        env_prefix="HUB_",
+        extra="forbid",
+        frozen=True,
+        toml_file=os.environ.get("HUB_SETTINGS_FILE", "hub.toml"),
     )
 
-    data_dir: Path = Field(Path(".hub"), description="Where the embedded database, generated keys and stored bodies lie.")
-    config_dir: Path | None = Field(None, description="Folder with routes/, targets/, mappings/ and partners.yaml.")
-    database_url: SecretStr | None = Field(None, description="PostgreSQL URL; unset starts a private embedded server.")
-    database_pool: Annotated[int, Field(ge=2, le=200)] = Field(12, description="Most database connections of one process.")
+    data_dir: Path = Field(
+        Path(".hub"), description="Where the embedded database, generated keys and stored bodies lie."
+    )
+    config_dir: Path | None = Field(
+        None, description="Folder with routes/, targets/, mappings/ and partners.yaml."
+    )
+    database_url: SecretStr | None = Field(
+        None, description="PostgreSQL URL; unset starts a private embedded server."
+    )
+    database_pool: Annotated[int, Field(ge=2, le=200)] = Field(
+        12, description="Most database connections of one process."
+    )
     database_statement_cache: Annotated[int, Field(ge=0)] = Field(
         200, description="Prepared statements kept per connection; 0 behind PgBouncer in transaction mode."
     )
@@ -30,32 +46,65 @@ class HubSettings(BaseSettings):
         None, description="AMQP URL(s) of RabbitMQ, comma separated; unset uses the postgres broker."
     )
     broker_ca: Path | None = Field(None, description="CA file that signed the broker's certificate.")
+    broker_prefix: str = Field(
+        "hub",
+        pattern=r"^[A-Za-z0-9_-]{1,40}$",
+        description="First part of every queue's name; keeps several hubs on one broker apart.",
+    )
     host: str = Field("127.0.0.1", description="Address the HTTP server listens on.")
-    port: Annotated[int, Field(ge=0, le=65535)] = Field(8080, description="Port the HTTP server listens on; 0 picks one.")
+    port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        8080, description="Port the HTTP server listens on; 0 picks one."
+    )
     tls_cert: Path | None = Field(None, description="Server certificate chain (PEM).")
     tls_key: Path | None = Field(None, description="Private key of the server certificate (PEM).")
-    behind_tls_proxy: bool = Field(False, description="Allow a non-loopback address without TLS: a proxy in front ends it.")
-    public_url: str | None = Field(None, description="The URL partners use; becomes issuer and audience of our tokens.")
+    behind_tls_proxy: bool = Field(
+        False, description="Allow a non-loopback address without TLS: a proxy in front ends it."
+    )
+    public_url: str | None = Field(
+        None, description="The URL partners use; becomes issuer and audience of our tokens."
+    )
     oidc_issuer: str | None = Field(None, description="An outside OIDC issuer whose tokens are accepted too.")
     oidc_audience: str = Field("openspp-hub", description="Audience our API expects in tokens.")
-    kek_file: Path | None = Field(None, description="File with the 32-byte key-encryption key (base64); generated if unset.")
-    signing_key_file: Path | None = Field(None, description="ES256 private key (PEM) that signs tokens; generated if unset.")
-    partition: Literal["day", "month"] = Field("month", description="Length of one partition of the message store.")
+    kek_file: Path | None = Field(
+        None, description="File with the 32-byte key-encryption key (base64); generated if unset."
+    )
+    signing_key_file: Path | None = Field(
+        None, description="ES256 private key (PEM) that signs tokens; generated if unset."
+    )
+    partition: Literal["day", "month"] = Field(
+        "month", description="Length of one partition of the message store."
+    )
     retention_days: Annotated[int, Field(ge=1, le=36500)] = Field(
         400, description="Days a message stays when its routes name no retention."
     )
-    origin_retention_days: Annotated[int, Field(ge=1)] = Field(60, description="Days a repeated message id is recognised.")
-    body_limit: Annotated[int, Field(ge=1024)] = Field(10 * 1024 * 1024, description="Largest request body in bytes.")
+    origin_retention_days: Annotated[int, Field(ge=1)] = Field(
+        60, description="Days a repeated message id is recognised."
+    )
+    body_limit: Annotated[int, Field(ge=1024)] = Field(
+        10 * 1024 * 1024, description="Largest request body in bytes."
+    )
     claim_check_bytes: Annotated[int, Field(ge=1024)] = Field(
         256 * 1024, description="Bodies above this many bytes go to the object store."
     )
-    object_store: str | None = Field(None, description="URL of the object store (s3://bucket/prefix); unset uses data_dir.")
-    group_commit_ms: Annotated[float, Field(ge=0, le=100)] = Field(3.0, description="How long writes are collected.")
-    prefetch: Annotated[int, Field(ge=1, le=5000)] = Field(200, description="Parcels a worker holds per route.")
-    rate_limit: Annotated[float, Field(gt=0)] = Field(2000, description="Requests a second each partner may send.")
+    object_store: str | None = Field(
+        None, description="URL of the object store (s3://bucket/prefix); unset uses data_dir."
+    )
+    group_commit_ms: Annotated[float, Field(ge=0, le=100)] = Field(
+        3.0, description="How long writes are collected."
+    )
+    prefetch: Annotated[int, Field(ge=1, le=5000)] = Field(
+        200, description="Parcels a worker holds per route."
+    )
+    rate_limit: Annotated[float, Field(gt=0)] = Field(
+        2000, description="Requests a second each partner may send."
+    )
     rate_burst: Annotated[int, Field(ge=1)] = Field(4000, description="Requests a partner may send at once.")
-    request_timeout: Annotated[float, Field(gt=0)] = Field(30, description="Seconds a request may take to arrive whole.")
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
+    request_timeout: Annotated[float, Field(gt=0)] = Field(
+        30, description="Seconds a request may take to arrive whole."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Least level that is logged."
+    )
     log_format: Literal["json", "text"] = Field("json", description="JSON lines, or text for a person.")
 
     @classmethod
@@ -77,7 +126,8 @@ def load_settings(**overrides: Any) -> HubSettings:
         return HubSettings(**overrides)
     except ValidationError as error:
         places = "; ".join(
-            f"{'.'.join(map(str, item['loc']))}: {item['msg']}" for item in error.errors(include_input=False, include_url=False)
+            f"{'.'.join(map(str, item['loc']))}: {item['msg']}"
+            for item in error.errors(include_input=False, include_url=False)
         )
         raise ConfigError(
             f"The settings are wrong: {places}. Nothing was started.",

@@ -1,0 +1,130 @@
+"""`hub bench`: speed measured beside the raw limit in the same run."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+from enum import StrEnum
+from typing import Annotated, Any
+
+import psutil
+import typer
+from rich.table import Table
+
+from adapters.cli.bench.path import GOAL_CPU_MS, GOAL_RATE, GOAL_RATIO, Bench, Run
+from adapters.cli.output import ERR, OUT, print_json
+from adapters.cli.serve import run
+from registry.settings import load_settings
+from registry.storage.database import database_url, stop_embedded
+
+
+class Name(StrEnum):
+    """The benchmarks there are."""
+
+    PATH = "path"
+
+
+def bench(
+    name: Annotated[Name, typer.Argument(help="Which benchmark.")],
+    messages: Annotated[
+        int, typer.Option(min=500, max=5_000_000, help="Messages sent at full speed.")
+    ] = 20_000,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+) -> None:
+    """Measure the hub and the raw limits of its parts in one run, and print the ratio.
+
+    Uses HUB_DATABASE_URL and HUB_BROKER_URL; without them the embedded database and the postgres broker alone.
+
+    Example: HUB_BROKER_URL=amqp://guest:guest@127.0.0.1/ hub bench path --json
+    """
+    settings = load_settings()
+    broker = settings.broker_url.get_secret_value() if settings.broker_url else None
+    try:
+        run(_path(database_url(settings), broker, messages, as_json))
+    finally:
+        stop_embedded()
+
+
+def machine() -> dict[str, Any]:
+    """Return what the figures were measured on."""
+    return {
+        "cores": os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "load_before": [round(value, 2) for value in os.getloadavg()],
+    }
+
+
+async def _path(database: str, broker: str | None, messages: int, as_json: bool) -> None:
+    host = machine()
+    work = Bench(database, broker, lambda text: ERR.print(f"… {text}", style="dim"))
+    bare_run, limits = await work.bare(messages)
+    runs = [await work.hub("rabbitmq", messages)] if broker else []
+    runs.append(await work.hub("postgres", messages))
+    results = [_row(f"raw.{name}", value, "1/s") for name, value in limits.items()]
+    if broker:
+        results += _figures("bare", bare_run, None)
+    for one in runs:
+        results += _figures(one.name.removeprefix("hub over "), one, bare_run if broker else None)
+    document = {"name": "path", "machine": host, "settings": {"messages": messages}, "results": results}
+    if as_json:
+        print_json(document)
+    else:
+        _show(document)
+    await asyncio.sleep(0)
+
+
+def _row(
+    metric: str,
+    value: float,
+    unit: str,
+    limit: float | None = None,
+    goal: float | None = None,
+    *,
+    least: bool = False,
+) -> dict[str, Any]:
+    ratio = None if not limit else round(value / limit, 3)
+    met = None if goal is None else (value >= goal if least else value <= goal)
+    return {"metric": metric, "value": round(value, 3), "unit": unit, "limit": None if limit is None else round(limit, 3), "ratio": ratio, "goal": goal, "met": met}  # fmt: skip
+
+
+def _figures(prefix: str, one: Run, base: Run | None) -> list[dict[str, Any]]:
+    hub = prefix != "bare"
+    rows = [
+        _row(f"{prefix}.accepted", one.accepted, "1/s", base.accepted if base else None),
+        _row(
+            f"{prefix}.delivered", one.delivered, "1/s", base.delivered if base else None,
+            GOAL_RATE if prefix == "rabbitmq" else None, least=True,
+        ),
+        _row(f"{prefix}.cpu", one.cpu_total, "ms/message", base.cpu_total if base else None, GOAL_CPU_MS if hub else None),
+    ]  # fmt: skip
+    if base is not None:
+        rows.append(_row(f"{prefix}.cpu_ratio", one.cpu_total / base.cpu_total, "x bare", None, GOAL_RATIO))
+    rows += [_row(f"{prefix}.cpu.{role}", value, "ms/message") for role, value in one.cpu_ms.items()]
+    rows += [
+        _row(f"{prefix}.{name}", value, "ms", base.latency.get(name) if base else None)
+        for name, value in one.latency.items()
+    ]
+    for role, (before, after) in one.memory.items():
+        rows.append(_row(f"{prefix}.memory.{role}", after, "MiB", before))
+    rows.append(_row(f"{prefix}.lost", one.lost, "messages", None, 0 if hub else None))
+    rows.append(_row(f"{prefix}.twice", one.twice, "messages", None, 0 if hub else None))
+    return rows
+
+
+def _show(document: dict[str, Any]) -> None:
+    OUT.width = max(OUT.width, 110)
+    table = Table(
+        title=f"hub bench {document['name']} · {document['machine']['cores']} cores", title_justify="left"
+    )
+    for name in ("metric", "value", "unit", "beside", "ratio", "goal", "met"):
+        table.add_column(name, justify="left" if name in {"metric", "unit", "met"} else "right")
+    for row in document["results"]:
+        table.add_row(
+            row["metric"], f"{row['value']:,}", row["unit"], "" if row["limit"] is None else f"{row['limit']:,}",
+            "" if row["ratio"] is None else str(row["ratio"]), "" if row["goal"] is None else f"{row['goal']:g}",
+            {None: "", True: "yes", False: "no"}[row["met"]],
+        )  # fmt: skip
+    OUT.print(table)
