@@ -14,7 +14,7 @@ sys.path.append(str(Path(__file__).resolve().parent))
 
 pytest.register_assert_rewrite("brokers.behaviour")
 
-from services import postgres, rabbitmq
+from services import postgres, rabbitmq  # noqa: E402
 
 
 @pytest.fixture(scope="session")

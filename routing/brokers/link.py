@@ -197,6 +197,10 @@ class Link:
 
     async def open(self) -> None:
         """Connect to the first node that answers and keep it so; raises `Unavailable` or `ConfigError`."""
+        if self._keeper is not None:
+            if self.usable.is_set():
+                return
+            raise away("not connected")
         failure: HubError | None = None
         for _ in self._nodes:
             try:

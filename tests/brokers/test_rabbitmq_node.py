@@ -20,6 +20,13 @@ from services.rabbitmq import PrivateNode, private_node
 from canonical_model.errors import ConfigError, HubError, Unavailable
 from routing.brokers import RabbitMQBroker
 
+SETTLED_SECONDS = 6.0
+"""How long a new queue is left alone before its node is killed.
+
+RabbitMQ 3.10 was seen to lose its own registration of a quorum queue made about a second before a SIGKILL: after the restart the
+queue has no leader and confirms nothing. One made six seconds before came back. docs/brokers.md tells operators.
+"""
+
 pytestmark = [pytest.mark.rabbitmq, pytest.mark.crash, pytest.mark.slow]
 
 
@@ -27,7 +34,9 @@ def certificate(folder: Path, name: str, host: str) -> Path:
     """Write a CA and a certificate of one host signed by it; return the CA's file."""
     now = datetime.datetime.now(datetime.UTC)
 
-    def build(subject: str, key: ec.EllipticCurvePrivateKey, issuer: str, public: bool) -> x509.CertificateBuilder:
+    def build(
+        subject: str, key: ec.EllipticCurvePrivateKey, issuer: str, public: bool
+    ) -> x509.CertificateBuilder:
         return (
             x509.CertificateBuilder()
             .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
@@ -45,7 +54,9 @@ def certificate(folder: Path, name: str, host: str) -> Path:
         place: x509.GeneralName = x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
         place = x509.DNSName(host)
-    signed = build(host, leaf, f"{name} CA", public=False).add_extension(x509.SubjectAlternativeName([place]), critical=False)
+    signed = build(host, leaf, f"{name} CA", public=False).add_extension(
+        x509.SubjectAlternativeName([place]), critical=False
+    )
     pem = serialization.Encoding.PEM
     (folder / f"{name}-ca.pem").write_bytes(authority.public_bytes(pem))
     (folder / f"{name}.pem").write_bytes(signed.sign(root, hashes.SHA256()).public_bytes(pem))
@@ -99,7 +110,9 @@ async def test_a_trusted_certificate_carries_parcels(secured: tuple[PrivateNode,
         await broker.close()
 
 
-async def test_a_certificate_of_an_unknown_authority_is_refused(secured: tuple[PrivateNode, int, Path, Path]) -> None:
+async def test_a_certificate_of_an_unknown_authority_is_refused(
+    secured: tuple[PrivateNode, int, Path, Path],
+) -> None:
     _, port, _, other = secured
     with pytest.raises(ConfigError) as caught:
         await RabbitMQBroker(f"amqps://guest:guest@127.0.0.1:{port}/", ca=other).open()
@@ -124,11 +137,14 @@ async def test_confirmed_parcels_survive_the_killing_of_the_broker(
     async def keep_publishing() -> None:
         while not stop.is_set():
             try:
-                confirmed.update(item.delivery_id for item in await broker.publish([parcel() for _ in range(50)]))
+                confirmed.update(
+                    item.delivery_id for item in await broker.publish([parcel() for _ in range(50)])
+                )
             except Unavailable:
                 await asyncio.sleep(0.05)
 
     publishing = asyncio.create_task(keep_publishing())
+    await asyncio.sleep(SETTLED_SECONDS)
     await until(lambda: len(confirmed) > 500)
     await asyncio.to_thread(node.kill)
     before = len(confirmed)
@@ -155,6 +171,7 @@ async def test_parcels_waiting_in_a_delay_tier_survive_the_killing_of_the_broker
     node = secured[0]
     route = "delayed"
     await broker.declare([route])
+    await asyncio.sleep(SETTLED_SECONDS)
     sent = {item.delivery_id for item in await broker.publish([parcel(route) for _ in range(50)])}
     again = set()
     first = 0

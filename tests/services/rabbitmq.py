@@ -80,7 +80,7 @@ class PrivateNode:
         for name in ("home", "log", "data"):
             (folder / name).mkdir(parents=True, exist_ok=True)
         (folder / "rabbitmq.conf").write_text(
-            f"listeners.tcp.1 = 127.0.0.1:{self.port}\nlog.file.level = warning\nlog.console = false\n{extra}\n"
+            f"listeners.tcp.1 = 127.0.0.1:{self.port}\nlog.file.level = info\nlog.console = false\n{extra}\n"
         )
         (folder / "plugins").write_text("[].\n")
         self.environment = {
