@@ -180,5 +180,6 @@ async def _probed(
         # A connector may be anybody's code; one that breaks must not hide the others.
         return target.name, defect_of(error, target.name)
     finally:
-        with contextlib.suppress(TimeoutError):
+        # What was found stands, however badly a connector closes.
+        with contextlib.suppress(Exception):
             await asyncio.wait_for(connector.close(), _PROBE_SECONDS)

@@ -1,0 +1,159 @@
+"""What the tests of the documents share: where the tree is, what is in the pages, which error codes the code names."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import re
+import subprocess
+from collections import defaultdict
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+FLOORS = ("adapters", "connectors", "routing", "registry", "mappings", "canonical_model")
+CODE = re.compile(r"[a-z][a-z0-9]*(?:-[a-z0-9]+)*")
+BLOCK = re.compile(r"^```([^\n]*)\n(.*?)^```\s*$", re.MULTILINE | re.DOTALL)
+
+
+@dataclass(frozen=True)
+class Block:
+    """One fenced block of a page: its language, the words after it, its text and where it stands."""
+
+    language: str
+    words: frozenset[str]
+    text: str
+    place: str
+
+
+@cache
+def pages() -> dict[str, str]:
+    """Return every Markdown page of the project by its path from the root."""
+    found = [
+        *ROOT.glob("*.md"),
+        *DOCS.rglob("*.md"),
+        *(ROOT / "deploy").rglob("*.md"),
+        *(ROOT / "connectors").rglob("*.md"),
+    ]
+    return {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in sorted(found)}
+
+
+def page(name: str) -> str:
+    """Return one page of docs/; a page that is not there is empty, so that tests say what is missing in it."""
+    return pages().get(f"docs/{name}", "")
+
+
+def whole() -> str:
+    """Return the text of all pages but those of single error codes."""
+    return "\n".join(text for name, text in pages().items() if not name.startswith("docs/errors/"))
+
+
+@cache
+def blocks() -> list[Block]:
+    """Return every fenced block of every page."""
+    found = []
+    for name, text in pages().items():
+        for match in BLOCK.finditer(text):
+            words = match[1].split()
+            line = text[: match.start()].count("\n") + 1
+            found.append(Block(words[0] if words else "", frozenset(words[1:]), match[2], f"{name}:{line}"))
+    return found
+
+
+def marked(language: str, word: str) -> list[Block]:
+    """Return the blocks of a language that carry a mark, as in ```yaml route."""
+    return [block for block in blocks() if block.language == language and word in block.words]
+
+
+def tracked() -> list[Path]:
+    """Return every file git knows, and none when this is no checkout."""
+    done = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, timeout=30, check=False)
+    return [ROOT / name for name in done.stdout.decode().split("\0") if name and (ROOT / name).is_file()]
+
+
+@cache
+def sources() -> dict[str, ast.Module]:
+    """Return the syntax tree of every module of the six floors by its path from the root."""
+    found = {}
+    for floor in FLOORS:
+        for path in sorted((ROOT / floor).rglob("*.py")):
+            # The skeleton of a new connector has gaps where names go, so some of its files are no Python yet.
+            with contextlib.suppress(SyntaxError):
+                found[str(path.relative_to(ROOT))] = ast.parse(path.read_text(encoding="utf-8"))
+    return found
+
+
+def codes_in_source() -> dict[str, set[str]]:
+    """Return each error code the source names and where: `code=`, `default_code`, catalogs, and helpers with a `code`."""
+    found: dict[str, set[str]] = defaultdict(set)
+    shared = {name: place for tree in sources().values() for name, place in _takers(tree).items()}
+    for file, tree in sources().items():
+        imported = {
+            alias.asname or alias.name: shared[alias.name]
+            for node in ast.walk(tree)
+            if isinstance(node, ast.ImportFrom)
+            for alias in node.names
+            if alias.name in shared
+        }
+        takers = {**imported, **_takers(tree)}
+        for node in ast.walk(tree):
+            for code in _named(node, takers):
+                found[code].add(f"{file}:{getattr(node, 'lineno', 0)}")
+    return dict(found)
+
+
+def _takers(tree: ast.Module) -> dict[str, int]:
+    """Return the functions and classes of a module that take `code` by position, and that position."""
+    takers: dict[str, int] = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            names = [argument.arg for argument in node.args.args]
+            names = names[1:] if names[:1] in (["self"], ["cls"]) else names
+            if "code" in names:
+                takers[node.name] = names.index("code")
+        elif isinstance(node, ast.ClassDef):
+            fields = [
+                part.target.id
+                for part in node.body
+                if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name)
+            ]
+            if "code" in fields:
+                takers[node.name] = fields.index("code")
+    return takers
+
+
+def _named(node: ast.AST, takers: dict[str, int]) -> set[str]:
+    values: list[ast.expr | None] = []
+    if isinstance(node, ast.Call):
+        values += [keyword.value for keyword in node.keywords if keyword.arg == "code"]
+        name = node.func.id if isinstance(node.func, ast.Name) else getattr(node.func, "attr", "")
+        if name in takers and len(node.args) > takers[name]:
+            values.append(node.args[takers[name]])
+        if name == "declare" and node.args:
+            values.append(node.args[0])
+    elif isinstance(node, ast.Assign | ast.AnnAssign):
+        target = node.targets[0] if isinstance(node, ast.Assign) else node.target
+        if isinstance(target, ast.Name) and target.id == "default_code":
+            values.append(node.value)
+        if isinstance(target, ast.Name) and target.id == "CATALOG" and isinstance(node.value, ast.Dict):
+            values += node.value.keys
+    elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        positional = node.args.args[len(node.args.args) - len(node.args.defaults) :]
+        pairs = [
+            *zip(positional, node.args.defaults, strict=True),
+            *zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True),
+        ]
+        values += [value for argument, value in pairs if argument.arg == "code"]
+    elif isinstance(node, ast.For) and isinstance(node.iter, ast.Tuple) and "declare(" in ast.unparse(node):
+        values += [row.elts[0] for row in node.iter.elts if isinstance(row, ast.Tuple)]
+    return {text for value in values for text in _texts(value) if CODE.fullmatch(text)}
+
+
+def _texts(value: ast.expr | None) -> set[str]:
+    if isinstance(value, ast.IfExp):
+        return _texts(value.body) | _texts(value.orelse)
+    if isinstance(value, ast.BoolOp):
+        return {text for part in value.values for text in _texts(part)}
+    return {value.value} if isinstance(value, ast.Constant) and isinstance(value.value, str) else set()
