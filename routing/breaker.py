@@ -31,6 +31,7 @@ class Breaker:
         self._until = 0.0
         self._changed = asyncio.Event()
         self._trial = False
+        self._released = False
         self.state = BreakerState.CLOSED
 
     def _set(self, state: BreakerState) -> None:
@@ -42,7 +43,7 @@ class Breaker:
 
     async def admit(self) -> None:
         """Return when a send may start; waits while the breaker is open."""
-        while self.state is not BreakerState.CLOSED:
+        while self.state is not BreakerState.CLOSED and not self._released:
             now = time.monotonic()
             if self.state is BreakerState.OPEN and now >= self._until:
                 self._set(BreakerState.HALF_OPEN)
@@ -55,6 +56,11 @@ class Breaker:
                 await asyncio.wait_for(changed.wait(), wait)
             except TimeoutError:
                 continue
+
+    def let_go(self) -> None:
+        """Let everybody through who waits: the process stops, and they give back what they hold."""
+        self._released = True
+        self._changed.set()
 
     def good(self) -> None:
         """The target answered (a refusal is an answer too)."""

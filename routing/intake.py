@@ -183,11 +183,12 @@ class Intake:
             if error_or_none is None:
                 answers.append(one.result())
                 if not one.result().duplicate:
-                    metrics.accepted(partner, message.type, time.perf_counter() - started)
+                    metrics.accepted(partner, message.type)
             elif isinstance(error_or_none, HubError):
                 answers.append(error_or_none)
             else:
                 raise error_or_none
+        metrics.accept_seconds(time.perf_counter() - started)
         return answers
 
     async def accept_all(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from typing import Any, Final
 
 import asyncpg
@@ -18,10 +19,12 @@ from routing.intake import CHANNEL
 _LOG = logging.getLogger(__name__)
 BATCH: Final = 500
 POLL: Final = 1.0
+SET_ASIDE: Final = 10.0
+"""Seconds for which a route whose parcels no queue takes is passed over, so that it holds up no other."""
 
 _TAKE: Final = """
 SELECT id, delivery_id, message_id, route, traceparent FROM outbox
-WHERE available_at <= now() AND taken_by IS NULL ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
+WHERE available_at <= now() AND taken_by IS NULL AND route <> ALL($2::text[]) ORDER BY id LIMIT $1 FOR UPDATE SKIP LOCKED
 """
 
 
@@ -33,9 +36,10 @@ class Relay:
         self._broker = broker
         self._wake = asyncio.Event()
         self._stopping = False
+        self._aside: dict[str, float] = {}
 
     async def run(self) -> None:
-        """Work until `stop`; a lost database or broker is waited for, with back-off."""
+        """Work until `stop`; whatever fails is tried again, with back-off: nothing else empties the outbox."""
         listener = asyncio.create_task(self._listen())
         wait = 0.1
         try:
@@ -44,13 +48,15 @@ class Relay:
                 try:
                     moved = await self.move()
                     wait = 0.1
-                except (Unavailable, *GONE) as error:
+                except Exception as error:
+                    known = isinstance(error, (Unavailable, *GONE))
                     log(
                         _LOG,
-                        logging.WARNING,
+                        logging.WARNING if known else logging.ERROR,
                         "relay-waits",
                         code=getattr(error, "code", "database-unavailable"),
                         seconds=wait,
+                        error=None if known else error,
                     )
                     await self._sleep(wait)
                     wait = min(wait * 2, 5.0)
@@ -64,7 +70,7 @@ class Relay:
     async def move(self) -> int:
         """Publish one batch; return how many rows were handed over. The rows are locked until confirmed."""
         async with self._pool.acquire() as connection, connection.transaction():
-            rows = await connection.fetch(_TAKE, BATCH)
+            rows = await connection.fetch(_TAKE, BATCH, self._passed_over())
             if not rows:
                 return 0
             parcels = [
@@ -80,11 +86,18 @@ class Relay:
         for route, count in counts.items():
             metrics.published(route, count)
         if len(done) < len(rows):
+            until = time.monotonic() + SET_ASIDE
+            self._aside.update((parcel.route, until) for parcel in parcels if parcel.route not in counts)
             raise Unavailable(
                 f"The broker confirmed {len(done)} of {len(rows)} pointers; the others stay in the outbox.",
                 code="broker-unconfirmed",
             )
         return len(rows)
+
+    def _passed_over(self) -> list[str]:
+        now = time.monotonic()
+        self._aside = {route: until for route, until in self._aside.items() if until > now}
+        return list(self._aside)
 
     async def _sleep(self, seconds: float) -> None:
         try:

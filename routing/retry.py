@@ -43,7 +43,7 @@ class RetryPolicy(BaseModel):
     def delay(self, attempt: int, *, age: float, retry_after: float | None = None) -> float | None:
         """Return seconds until the next try after `attempt` tries, or None when the budget is spent.
 
-        `age` is the seconds since the message was accepted; a target's Retry-After is honoured as the least wait.
+        `age` is the seconds since the first try: waiting for opening hours or for an earlier message is no failing; a target's Retry-After is honoured as the least wait.
         """
         if attempt >= self.attempts:
             return None

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from enum import StrEnum
 from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
 import orjson
 
+from canonical_model.errors import HubError, Refused
 from canonical_model.message import uuid7
+from registry.logs import log
 from registry.storage.database import database_errors
 from registry.storage.group import GroupCommit
 from routing.intake import Entry, Intake
+
+_LOG = logging.getLogger(__name__)
 
 _CLAIM: Final = """
 WITH i AS (SELECT DISTINCT unnest($1::uuid[]) AS id),
@@ -22,12 +28,19 @@ owned AS (
     UPDATE delivery d SET state = 'sending', worker = $2, claimed_at = now(), attempts = d.attempts + 1, next_at = NULL
     FROM i
     WHERE d.id = i.id AND d.state IN ('queued', 'waiting')
+      AND (d.next_at IS NULL OR d.next_at <= now() + interval '1 second')
       AND (d.order_key IS NULL OR NOT EXISTS (
           SELECT 1 FROM delivery e WHERE e.route = d.route AND e.order_key = d.order_key AND e.ended_at IS NULL
           AND e.seq < d.seq))
     RETURNING d.id, d.message_id, d.route, d.route_version, d.target, d.mapping, d.attempts, d.code, d.replay_of
 )
-SELECT o.*, m.key_id, m.body, m.claim, m.accepted_at, m.partner FROM owned o JOIN message m ON m.id = o.message_id
+SELECT o.*, CASE WHEN o.attempts > 1 THEN (SELECT min(a.started_at) FROM attempt a WHERE a.delivery_id = o.id) END AS first_at,
+    m.key_id, m.body, m.claim, m.accepted_at, m.partner FROM owned o JOIN message m ON m.id = o.message_id
+"""
+
+_NOT_CLAIMED: Final = """
+SELECT id, state, ended_at IS NOT NULL AS ended, greatest(extract(epoch FROM next_at - now()), 0)::float8 AS due_in
+FROM delivery WHERE id = ANY($1)
 """
 
 _FINISH: Final = """
@@ -140,6 +153,29 @@ class Claim:
     claim_key: str | None
     accepted_at: datetime
     partner: str
+    first_at: datetime | None = None
+    """When the first attempt began; None on the first."""
+
+
+class NotNow(StrEnum):
+    """Why a delivery is not to be sent now."""
+
+    ENDED = "ended"
+    """It has ended, or is not there: the pointer may go."""
+    ELSEWHERE = "elsewhere"
+    """It is being sent: the pointer may be needed again."""
+    BEHIND = "behind"
+    """An earlier message of the same subject has not ended; its end points to this one."""
+    EARLY = "early"
+    """Its next try is not due yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Withheld:
+    """A delivery that was not claimed, why, and for `EARLY` the seconds until it is due."""
+
+    why: NotNow
+    due_in: float = 0.0
 
 
 @dataclass(slots=True)
@@ -172,15 +208,15 @@ class DeliveryStore:
         self._worker = worker_id
         self._intake = intake
         delay = group_commit_ms / 1000
-        self._claims: GroupCommit[UUID, Claim | None] = GroupCommit(
+        self._claims: GroupCommit[UUID, Claim | Withheld] = GroupCommit(
             self._claim_all, delay=delay, most=200, parallel=2
         )
         self._outcomes: GroupCommit[Outcome, bool] = GroupCommit(
             self._finish_all, delay=delay, most=200, parallel=2
         )
 
-    async def claim(self, delivery_id: UUID) -> Claim | None:
-        """Take a delivery; None when it is not to be sent now (ended, held by another, behind an earlier message)."""
+    async def claim(self, delivery_id: UUID) -> Claim | Withheld:
+        """Take a delivery, or say why it is not to be sent now."""
         return await self._claims.submit(delivery_id)
 
     async def finish(self, outcome: Outcome) -> bool:
@@ -192,17 +228,36 @@ class DeliveryStore:
         await self._outcomes.drain()
         await self._claims.drain()
 
-    async def _claim_all(self, ids: Sequence[UUID]) -> Sequence[Claim | None]:
+    async def _claim_all(self, ids: Sequence[UUID]) -> Sequence[Claim | Withheld]:
         async with database_errors("claiming deliveries"), self._pool.acquire() as connection:
             rows = await connection.fetch(_CLAIM, ids, self._worker)
         found: dict[UUID, Claim] = {}
+        withheld: dict[UUID, Withheld] = {}
+        if len(rows) < len(ids):
+            withheld = await self._withheld(set(ids).difference(row["id"] for row in rows))
         for row in rows:
             found[row["id"]] = Claim(
                 row["id"], row["message_id"], row["route"], row["route_version"], row["target"], row["mapping"],
                 row["attempts"], row["code"], row["key_id"], row["body"], row["claim"], row["accepted_at"], row["partner"],
+                row["first_at"],
             )  # fmt: skip
+        claimed = set(found)
         # One pointer may come twice in one group: only the first caller gets the claim.
-        return [found.pop(id_, None) for id_ in ids]
+        return [
+            (found.pop(id_) if id_ in found else None)
+            or withheld.get(id_)
+            or Withheld(NotNow.ELSEWHERE if id_ in claimed else NotNow.ENDED)
+            for id_ in ids
+        ]
+
+    async def _withheld(self, ids: Collection[UUID]) -> dict[UUID, Withheld]:
+        # The claim is committed: whatever happens here, its answer must reach the caller.
+        try:
+            async with database_errors("looking at deliveries"), self._pool.acquire() as connection:
+                rows = await connection.fetch(_NOT_CLAIMED, list(ids))
+        except HubError:
+            return dict.fromkeys(ids, Withheld(NotNow.ELSEWHERE))
+        return {row["id"]: _why(row) for row in rows}
 
     async def _finish_all(self, outcomes: Sequence[Outcome]) -> Sequence[bool]:
         columns = [
@@ -210,7 +265,7 @@ class DeliveryStore:
             for column in zip(
                 *(
                     (
-                        o.delivery_id, o.state, o.code, o.reason, o.reference, o.next_at, o.attempt, o.started_at,
+                        o.delivery_id, o.state, _text(o.code), _text(o.reason), _text(o.reference), o.next_at, o.attempt, o.started_at,
                         o.seconds, o.outcome, _json(o.exchanges), o.requeue, uuid7(), o.counted,
                     )
                     for o in outcomes
@@ -228,8 +283,20 @@ class DeliveryStore:
                     kept = {row[0] for row in rows}
                     wanted = [entry for o in outcomes if o.delivery_id in kept for entry in o.produced]
                     if wanted:
-                        for answer in await self._intake.write(connection, wanted):
-                            if isinstance(answer, Exception):
+                        # An answer that came before with other words stands as it first came; what was sent is
+                        # recorded all the same.
+                        for entry, answer in zip(
+                            wanted, await self._intake.write(connection, wanted), strict=True
+                        ):
+                            if isinstance(answer, Refused):
+                                log(
+                                    _LOG,
+                                    logging.WARNING,
+                                    "answer-came-before",
+                                    message_id=str(entry.message.id),
+                                    code=answer.code,
+                                )
+                            elif isinstance(answer, Exception):
                                 raise answer
         done = {row[0] for row in rows}
         return [o.delivery_id in done for o in outcomes]
@@ -247,9 +314,30 @@ class DeliveryStore:
         )
 
 
+def _why(row: asyncpg.Record) -> Withheld:
+    if row["ended"]:
+        return Withheld(NotNow.ENDED)
+    if row["state"] == "sending":
+        return Withheld(NotNow.ELSEWHERE)
+    if row["due_in"]:
+        return Withheld(NotNow.EARLY, row["due_in"])
+    return Withheld(NotNow.BEHIND)
+
+
+def _text(value: str | None) -> str | None:
+    """Return text the database takes, whatever a connector put into it."""
+    return None if value is None else value.replace("\x00", "").encode("utf-8", "replace").decode()
+
+
 def _json(value: Any) -> str | None:
     """Return JSON text: an array of jsonb values cannot be told from a nested array by the driver."""
-    return None if value is None else orjson.dumps(value, option=orjson.OPT_UTC_Z).decode()
+    if value is None:
+        return None
+    try:
+        text = orjson.dumps(value, option=orjson.OPT_UTC_Z).decode()
+    except TypeError:
+        return None  # a connector's notes that are no JSON must not keep the outcome from being recorded
+    return text.replace("\\u0000", "")
 
 
 class Sweeper:

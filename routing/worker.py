@@ -22,10 +22,10 @@ from routing import metrics
 from routing.breaker import Breaker, Gate
 from routing.brokers.contract import Broker, Consumer, Received
 from routing.contract import Exchange, Receipt, Repeat, Target, TargetDirectory
-from routing.intake import Intake
+from routing.intake import Entry, Intake
 from routing.retry import RetryBudget, RetryPolicy
 from routing.routes import Route, RouteBook
-from routing.store import Claim, DeliveryStore, Outcome, Sweeper
+from routing.store import Claim, DeliveryStore, NotNow, Outcome, Sweeper, Withheld
 
 _LOG = logging.getLogger(__name__)
 BEAT: Final = 2.0
@@ -79,14 +79,16 @@ class Worker:
         self._busy = 0
         self._idle = asyncio.Event()
         self._idle.set()
-        self._last_beat = time.monotonic()
-        self._keeper: asyncio.Task[None] | None = None
+        self._last_beat = self._steady_since = time.monotonic()
+        self._stopping = False
+        self._keepers: list[asyncio.Task[None]] = []
 
     async def start(self) -> None:
         """Announce this worker and subscribe to every route; returns once consuming."""
         await self._store.beat("worker")
         self._last_beat = time.monotonic()
-        self._keeper = asyncio.create_task(self._keep())
+        self._steady_since = self._last_beat - DEAD_AFTER
+        self._keepers = [asyncio.create_task(self._beat()), asyncio.create_task(self._sweep())]
         for route in self._routes:
             self._consumers.append(
                 await self._broker.consume(route.name, self._handle, prefetch=self._prefetch)
@@ -94,37 +96,61 @@ class Worker:
 
     async def stop(self, patience: float = TIMEOUT) -> None:
         """Take nothing new, finish what is being sent (at most `patience` seconds), record it."""
+        self._stopping = True
         for consumer in self._consumers:
             await consumer.cancel()
+        for gate in self._gates.values():
+            gate.breaker.let_go()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._idle.wait(), patience)
         await self._store.drain()
-        if self._keeper is not None:
-            self._keeper.cancel()
-            await asyncio.gather(self._keeper, return_exceptions=True)
+        for keeper in self._keepers:
+            keeper.cancel()
+        await asyncio.gather(*self._keepers, return_exceptions=True)
 
-    async def _keep(self) -> None:
-        """Beat, and every few beats sweep; a failing database is waited for."""
-        beats = 0
+    async def _beat(self) -> None:
+        """Say every two seconds that this worker lives; a failing database is waited for."""
         while True:
             await asyncio.sleep(BEAT)
             try:
                 await self._store.beat("worker")
-                self._last_beat = time.monotonic()
-                beats += 1
-                if beats % 2 == 0:
-                    idle = [route.name for route in self._routes if await self._broker.depth(route.name) == 0]
-                    await self._store.release_strays(self._in_hand)
-                    freed, again = await self._sweeper.sweep(idle)
-                    if freed or again:
-                        log(_LOG, logging.WARNING, "sweep-renewed", count=freed + again)
-            except (HubError, *GONE) as error:
-                log(
-                    _LOG,
-                    logging.WARNING,
-                    "worker-waits-for-database",
-                    code=getattr(error, "code", "database-unavailable"),
-                )
+            except (
+                Exception
+            ) as error:  # whatever the database says, a worker that stops beating serves nobody
+                self._waits("worker-waits-for-database", error)
+                continue
+            now = time.monotonic()
+            if now - self._last_beat > DEAD_AFTER - 2 * BEAT:
+                self._steady_since = now
+            self._last_beat = now
+
+    async def _sweep(self) -> None:
+        """Give back every few seconds what dead workers, lost answers and lost pointers left behind."""
+        while True:
+            await asyncio.sleep(2 * BEAT)
+            try:
+                await self._store.release_strays(self._in_hand)
+                if time.monotonic() - self._steady_since < DEAD_AFTER:
+                    # After an outage of the database every worker looks silent; the others need time to say they live.
+                    continue
+                idle = [route.name for route in self._routes if await self._broker.depth(route.name) == 0]
+                freed, again = await self._sweeper.sweep(idle)
+                if freed or again:
+                    log(_LOG, logging.WARNING, "sweep-renewed", count=freed + again)
+            except Exception as error:  # the next round tries again, whatever it was
+                self._waits("sweep-waits", error)
+
+    @staticmethod
+    def _waits(event: str, error: Exception) -> None:
+        known = isinstance(error, (HubError, *GONE))
+        code = getattr(error, "code", "database-unavailable")
+        log(
+            _LOG,
+            logging.WARNING if known else logging.ERROR,
+            event,
+            code=code,
+            error=None if known else error,
+        )
 
     async def _handle(self, received: Received) -> None:
         self._busy += 1
@@ -161,47 +187,75 @@ class Worker:
         if route is None:
             received.retry(BROKER_DELAY)
             return
-        try:
-            target = self._targets.get(route.target)
-            gate = self._gates.get(target.name)
-            if gate is None:
-                gate = self._gates[target.name] = Gate(target.name, target.concurrency)
-        except ConfigError:
-            gate = self._gates.setdefault(route.target, Gate(route.target, 1))
-        async with gate as breaker:
-            if time.monotonic() - self._last_beat > DEAD_AFTER - BEAT:
-                # Others may already take this worker for dead; sending now could send twice.
+        async with self._gate(route.target) as breaker:
+            if self._stopping or self._silent() or parcel.delivery_id in self._in_hand:
                 breaker.abandoned()
                 received.retry(1.0)
                 return
-            claim = await self._store.claim(parcel.delivery_id)
-            if claim is None:
-                breaker.abandoned()
-                received.ack()
-                return
-            self._in_hand.add(claim.delivery_id)
+            # In hand from before the claim, so that no sweep takes the claim for one whose answer was lost.
+            self._in_hand.add(parcel.delivery_id)
             try:
-                outcome, wait = await self._attempt(claim, route, breaker)
-                kept = await self._record(outcome)
-            except Exception as error:
-                # Sent, perhaps, and not recorded: it stays in hand, so that nobody sends it again while this worker
-                # lives; afterwards the sweep gives it back as an unknown outcome.
-                log(
-                    _LOG,
-                    logging.ERROR,
-                    "outcome-not-recorded",
-                    delivery_id=str(claim.delivery_id),
-                    error=error,
-                )
-                received.ack()
+                claim = await self._store.claim(parcel.delivery_id)
+            except BaseException:
+                self._in_hand.discard(parcel.delivery_id)
+                raise
+            if isinstance(claim, Withheld):
+                self._in_hand.discard(parcel.delivery_id)
+                breaker.abandoned()
+                self._put_off(received, claim)
                 return
-            self._in_hand.discard(claim.delivery_id)
+            if claim.target == route.target:
+                await self._carry_out(received, claim, route, breaker)
+                return
+            breaker.abandoned()
+        # The route was changed since: this one still goes where it was addressed, within that target's bounds.
+        async with self._gate(claim.target) as breaker:
+            await self._carry_out(received, claim, route, breaker)
+
+    async def _carry_out(self, received: Received, claim: Claim, route: Route, breaker: Breaker) -> None:
+        try:
+            outcome, wait = await self._attempt(claim, route, breaker)
+            kept = await self._record(outcome)
+        except Exception as error:
+            # Sent, perhaps, and not recorded: it stays in hand, so that nobody sends it again while this worker
+            # lives; afterwards the sweep gives it back as an unknown outcome.
+            log(_LOG, logging.ERROR, "outcome-not-recorded", delivery_id=str(claim.delivery_id), error=error)
+            received.ack()
+            return
+        self._in_hand.discard(claim.delivery_id)
         if kept and wait is not None and wait <= BROKER_DELAY:
             received.retry(wait)
         else:
             received.ack()
         if kept:
             self._count(claim, route, outcome)
+
+    def _gate(self, name: str) -> Gate:
+        gate = self._gates.get(name)
+        if gate is None:
+            try:
+                bound = self._targets.get(name).concurrency
+            except ConfigError:
+                bound = 1
+            gate = self._gates[name] = Gate(name, bound)
+        return gate
+
+    def _silent(self) -> bool:
+        """Say whether others may already take this worker for dead: sending now could send twice."""
+        return time.monotonic() - self._last_beat > DEAD_AFTER - BEAT
+
+    @staticmethod
+    def _put_off(received: Received, claim: Withheld) -> None:
+        if claim.why is NotNow.EARLY:
+            received.retry(min(claim.due_in, BROKER_DELAY))
+        elif claim.why is NotNow.ELSEWHERE:
+            # The worker that has it may have lost its own pointer with its connection to the broker.
+            received.retry(5.0)
+        elif claim.why is NotNow.BEHIND and not received.redelivered:
+            # The end of the earlier one points to this one, unless it ended while this one was being accepted: look once more.
+            received.retry(1.0)
+        else:
+            received.ack()
 
     async def _record(self, outcome: Outcome) -> bool:
         """Write the outcome, however long the database is away: what was sent must not be forgotten while we live."""
@@ -231,60 +285,84 @@ class Worker:
             )
         metrics.in_flight(claim.target, 1)
         wait: float | None = None
+        reached: list[bool] = []
         try:
-            receipt = await self._send(claim, route)
+            receipt = await self._send(claim, route, reached)
         except Refused as error:
-            breaker.good()
+            # A mapping that refuses says nothing about the target.
+            breaker.good() if reached else breaker.abandoned()
             self._end(outcome, "refused", "refused", error)
+        except _NotSent as error:
+            breaker.abandoned()
+            outcome.counted = False
+            outcome, wait = self._later(outcome, 5.0, claim.code, error.detail)
         except Unavailable as error:
             breaker.bad()
             outcome, wait = self._again(outcome, claim, route, error, "retry", claim.code)
         except Unknown as error:
             breaker.bad()
             outcome, wait = self._unclear(outcome, claim, route, error)
-        except HubError as error:
-            breaker.abandoned()
-            self._end(outcome, "dead", "defect", error)
         except Exception as error:
             breaker.abandoned()
-            log(_LOG, logging.ERROR, "delivery-defect", delivery_id=str(claim.delivery_id), error=error)
-            self._end(
-                outcome,
-                "dead",
-                "defect",
-                Defect(f"The hub failed on this delivery ({type(error).__name__})."),
-            )
+            if not isinstance(error, HubError):
+                log(_LOG, logging.ERROR, "delivery-defect", delivery_id=str(claim.delivery_id), error=error)
+                error = Defect(f"The hub failed on this delivery ({type(error).__name__}).")
+            self._end(outcome, "dead", "defect", error)
+            if claim.code == "outcome-unknown":
+                outcome.code = claim.code  # our own fault does not tell what became of the earlier attempt
         else:
             breaker.good()
             outcome.state = outcome.outcome = "delivered"
             outcome.reference = receipt.reference
             outcome.exchanges = _exchanges(receipt.exchanges)
             for message in receipt.produced:
-                outcome.produced.append(
-                    await self._intake.prepare(
-                        message, partner="hub", raw=orjson.dumps(message.data), request_id=None
-                    )
-                )
+                outcome.produced.append(await self._prepare(message))
         finally:
             metrics.in_flight(claim.target, -1)
         outcome.seconds = time.perf_counter() - started
         metrics.attempted(claim.target, outcome.seconds)
         return outcome, wait
 
-    async def _send(self, claim: Claim, route: Route) -> Receipt:
+    async def _prepare(self, message: Message) -> Entry:
+        """Make a produced message ready, however long the database or the object store is away: its cause was sent."""
+        wait = 0.2
+        while True:
+            try:
+                return await self._intake.prepare(
+                    message, partner="hub", raw=orjson.dumps(message.data), request_id=None
+                )
+            except Unavailable as error:
+                log(_LOG, logging.WARNING, "answer-waits", message_id=str(message.id), code=error.code)
+                await asyncio.sleep(wait)
+                wait = min(wait * 2, 5.0)
+
+    async def _send(self, claim: Claim, route: Route, reached: list[bool]) -> Receipt:
         target = self._targets.get(claim.target)
-        message = await self._open(claim)
+        try:
+            message = await self._open(claim)
+        except Unavailable as error:
+            raise _NotSent(error.detail, code=error.code) from error
         if claim.mapping is not None:
             message = message.model_copy(
                 update={"data": self._mapper.to_dialect(claim.mapping, message.data)}
             )
         deadline = asyncio.get_running_loop().time() + (route.file.timeout or TIMEOUT)
+        self._still_ours()
+        reached.append(True)
         if claim.code == "outcome-unknown":
             known = await self._ask_first(target, message, deadline)
             if known is not None:
                 return known
+            self._still_ours()
         self._budget(claim.target).sent()
         return await target.send(message, deadline)
+
+    def _still_ours(self) -> None:
+        """Refuse to send when this process stood still for so long that others may have taken the delivery."""
+        if self._silent():
+            raise _NotSent(
+                "This worker was silent for too long; nothing was sent by it.", code="worker-silent"
+            )
 
     async def _ask_first(self, target: Target, message: Message, deadline: float) -> Receipt | None:
         """Before a repeat of an unknown outcome: ask the target, or rely on it to recognise the id, or leave it."""
@@ -327,7 +405,7 @@ class Worker:
         self, outcome: Outcome, claim: Claim, route: Route, error: HubError, word: str, carried: str | None
     ) -> tuple[Outcome, float | None]:
         policy: RetryPolicy = route.retry
-        age = (outcome.started_at - claim.accepted_at).total_seconds()
+        age = 0.0 if claim.first_at is None else (outcome.started_at - claim.first_at).total_seconds()
         wait = policy.delay(claim.attempt, age=age, retry_after=error.retry_after)
         if wait is None:
             self._end(outcome, "dead", word, error)
@@ -372,6 +450,10 @@ class Worker:
                 message_id=str(claim.message_id), target=claim.target, state=outcome.state, code=outcome.code,
                 attempt=claim.attempt,
             )  # fmt: skip
+
+
+class _NotSent(Unavailable):
+    """Something of our own was away before the target was reached; the attempt does not count."""
 
 
 class _NeverAgain(Unknown):
