@@ -294,7 +294,8 @@ class Bench:
                 limits["publish_confirm"], limits["consume_ack"] = await bare.raw_broker(
                     self._broker, self._prefix
                 )
-                broker = self._broker or ""
+            code = "from adapters.cli.bench.bare import main; main()"
+            broker = self._broker or ""
             words = ["-c", code, "in", database, broker, str(port), self._prefix]
             processes.append(await Process.start("in", words, dict(os.environ), b"ready"))
             echo = Load("127.0.0.1", port, lambda n: http_request("/echo", event(n, "echo"), {}))
