@@ -45,7 +45,9 @@ class Client(_Part):
     @classmethod
     def _is_a_hash(cls, value: str | None) -> str | None:
         if value is not None and not well_formed(value):
-            raise ValueError("must be a scrypt hash as made by `hub partner secret`, never the secret itself")
+            raise ValueError(
+                "must be a scrypt hash (docs/partners.md says how to make one), never the secret itself"
+            )
         return value
 
 
