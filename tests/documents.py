@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import ast
 import contextlib
+import importlib.util
+import inspect
 import re
 import subprocess
 from collections import defaultdict
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+
+import click
+import typer
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -157,3 +162,126 @@ def _texts(value: ast.expr | None) -> set[str]:
     if isinstance(value, ast.BoolOp):
         return {text for part in value.values for text in _texts(part)}
     return {value.value} if isinstance(value, ast.Constant) and isinstance(value.value, str) else set()
+
+
+def generated() -> dict[str, dict[str, str]]:
+    """Return, by page, the parts that are written from the code: mark and text."""
+    return {
+        "settings.md": {"settings": settings_table()},
+        "metrics.md": {"metrics": metrics_table()},
+        "cli.md": {"commands": command_pages()},
+    }
+
+
+def between(text: str, mark: str) -> str:
+    """Return what stands between the marks of a generated part."""
+    _, _, rest = text.partition(f"<!-- begin {mark} -->\n")
+    return rest.partition(f"<!-- end {mark} -->")[0].strip()
+
+
+def settings_table() -> str:
+    """Return one row per setting: variable, key, kind, default and meaning."""
+    from registry.settings import HubSettings
+
+    rows = ["| variable | key in `hub.toml` | value | if left out | meaning |", "|---|---|---|---|---|"]
+    for name, field in HubSettings.model_fields.items():
+        default = (
+            "unset"
+            if field.default is None
+            else f"`{str(field.default).lower() if field.default in {True, False} else field.default}`"
+        )
+        rows.append(f"| `HUB_{name.upper()}` | `{name}` | {_kind(name)} | {default} | {field.description} |")
+    return "\n".join(rows)
+
+
+def _kind(name: str) -> str:
+    from registry.settings import HubSettings
+
+    schema = HubSettings.model_json_schema()["properties"][name]
+    schema = next((one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"), schema)
+    if "enum" in schema:
+        return ", ".join(f"`{value}`" for value in schema["enum"])
+    words = {"integer": "whole number", "number": "number", "boolean": "`true` or `false`", "string": "text"}
+    kind = {"path": "path", "password": "secret"}.get(schema.get("format", ""), words[schema["type"]])
+    low = next((f"from {schema[key]}" for key in ("minimum",) if key in schema), None)
+    low = low or (f"above {schema['exclusiveMinimum']}" if "exclusiveMinimum" in schema else None)
+    high = f"to {schema['maximum']}" if "maximum" in schema else None
+    return " ".join(part for part in (kind, low, high) if part)
+
+
+def metrics_table() -> str:
+    """Return one row per metric: name, kind, labels and meaning."""
+    from routing import metrics
+
+    labels = {}
+    for value in vars(metrics).values():
+        metric = getattr(value, "metric", value)
+        if hasattr(metric, "_labelnames"):
+            labels[metric._name] = metric._labelnames
+    rows = ["| metric | kind | labels | meaning |", "|---|---|---|---|"]
+    for family in sorted(metrics.REGISTRY.collect(), key=lambda one: one.name):
+        name = family.name + ("_total" if family.type == "counter" else "")
+        marks = ", ".join(f"`{label}`" for label in labels.get(family.name, ())) or "none"
+        rows.append(f"| `{name}` | {family.type} | {marks} | {family.documentation} |")
+    return "\n".join(rows)
+
+
+def commands() -> dict[str, click.Command]:
+    """Return every command that does something, by its words after `hub`."""
+    from adapters.cli import COMMANDS, GROUPS, build
+
+    found: dict[str, click.Command] = {}
+    for name, (module, _) in {**GROUPS, **COMMANDS}.items():
+        if importlib.util.find_spec(module) is not None:
+            _walk(typer.main.get_command(build(name)), "", found)
+    return dict(sorted(found.items()))
+
+
+def _walk(command: click.Command, words: str, found: dict[str, click.Command]) -> None:
+    # typer carries its own click, so the kind is told by what it has
+    inner = getattr(command, "commands", None)
+    if inner is None:
+        found[words] = command
+        return
+    for name, below in inner.items():
+        _walk(below, f"{words} {name}".strip(), found)
+
+
+def command_pages() -> str:
+    """Return a section per command: what it does, an example, arguments and options."""
+    parts = []
+    for words, command in commands().items():
+        text = inspect.cleandoc(command.help or "")
+        lead, _, example = text.partition("Example:")
+        lines = [f"### hub {words}", "", " ".join(lead.split())]
+        if example.strip():
+            lines += ["", "```sh", " ".join(example.split()), "```"]
+        rows = [
+            _parameter(one) for one in command.params if getattr(one, "help", None) and one.name != "help"
+        ]
+        if rows:
+            lines += ["", "| | |", "|---|---|", *rows]
+        parts.append("\n".join(lines))
+    return "\n\n".join(parts)
+
+
+def _parameter(parameter: click.Parameter) -> str:
+    own = [getattr(parameter, "metavar", None) or str(parameter.name).upper()]
+    names = parameter.opts if parameter.param_type_name == "option" else own
+    shown = ", ".join(f"`{name}`" for name in names)
+    return f"| {shown} | {' '.join(str(parameter.help).split())} |".replace("`[DIR]`", "`DIR`")
+
+
+def write() -> None:
+    """Write the generated parts anew."""
+    for name, parts in generated().items():
+        path = DOCS / name
+        text = path.read_text(encoding="utf-8")
+        for mark, body in parts.items():
+            head, _, rest = text.partition(f"<!-- begin {mark} -->\n")
+            text = f"{head}<!-- begin {mark} -->\n{body}\n<!-- end {mark} -->{rest.partition(f'<!-- end {mark} -->')[2]}"
+        path.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    write()

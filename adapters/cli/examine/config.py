@@ -13,7 +13,7 @@ import aiohttp
 
 from adapters.cli.examine.findings import Finding, fail, of_error, ok, warn
 from adapters.cli.routes import misfits, read_all
-from adapters.http.security import load_partners
+from adapters.http.security import Scope, load_partners
 from canonical_model.errors import HubError
 from canonical_model.types import MESSAGE_TYPES
 from connectors.contract import Connector, Context, Health
@@ -124,12 +124,12 @@ def _partners(folder: Path, routes: list[Route]) -> Iterator[Finding]:
         )
         return
     for route in routes:
-        unknown = sorted(set(route.file.visible_to) - set(partners))
+        unknown = sorted(set(route.file.visible_to) - set(Scope))
         if unknown:
             yield warn(
-                "partners",
-                f"The route {route.name} is visible to {', '.join(unknown)}, which is no partner.",
-                "Correct `visible_to` of the route.",
+                "routes",
+                f"The route {route.name} is visible to {', '.join(unknown)}, a scope nobody can have.",
+                "Correct `visible_to` of the route; docs/partners.md lists the scopes.",
             )
     yield ok(
         "partners", f"{len(partners)} partners, {sum(len(one.clients) for one in partners.values())} clients."
