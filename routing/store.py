@@ -28,7 +28,7 @@ owned AS (
     UPDATE delivery d SET state = 'sending', worker = $2, claimed_at = now(), attempts = d.attempts + 1, next_at = NULL
     FROM i
     WHERE d.id = i.id AND d.state IN ('queued', 'waiting')
-      AND (d.next_at IS NULL OR d.next_at <= now() + interval '1 second')
+      AND (d.next_at IS NULL OR d.next_at <= now() + interval '100 milliseconds')
       AND (d.order_key IS NULL OR NOT EXISTS (
           SELECT 1 FROM delivery e WHERE e.route = d.route AND e.order_key = d.order_key AND e.ended_at IS NULL
           AND e.seq < d.seq))

@@ -17,7 +17,13 @@ from registry.vault import aad
 from routing.intake import Accepted, Intake
 from routing.routes import parse_route
 
-PLANTED = ("Zephyrine Oyelaran", "+254700999888", "NID-4471-8820-1", "sub-person-zephyrine", "origin-zephyrine-7")
+PLANTED = (
+    "Zephyrine Oyelaran",
+    "+254700999888",
+    "NID-4471-8820-1",
+    "sub-person-zephyrine",
+    "origin-zephyrine-7",
+)
 
 
 @pytest.fixture
@@ -33,7 +39,9 @@ async def path(database_url: str, tmp_path: Path) -> AsyncIterator[MessagePath]:
 
 
 async def accept(intake: Intake, one: Message, **options: Any) -> Accepted:
-    return await intake.accept(one, partner=options.pop("partner", "ministry"), raw=options.pop("raw", b"raw"), **options)
+    return await intake.accept(
+        one, partner=options.pop("partner", "ministry"), raw=options.pop("raw", b"raw"), **options
+    )
 
 
 async def test_an_accepted_message_is_committed_with_deliveries_outbox_and_audit(path: MessagePath) -> None:
@@ -47,14 +55,22 @@ async def test_an_accepted_message_is_committed_with_deliveries_outbox_and_audit
     assert states == {"pay": "queued", "audit-copy": "queued"}
     assert await path.pool.fetchval("SELECT count(*) FROM outbox") == 2
     audit = await path.pool.fetchrow("SELECT * FROM audit_event")
-    assert (audit["actor"], audit["action"], audit["object_id"]) == ("ministry", "message.accept", str(row["id"]))
+    assert (audit["actor"], audit["action"], audit["object_id"]) == (
+        "ministry",
+        "message.accept",
+        str(row["id"]),
+    )
 
 
 async def test_a_repeat_gets_exactly_the_first_answer(path: MessagePath) -> None:
     first = await accept(path.intake, message("p-1", originid="o-1"))
     again = await accept(path.intake, message("p-1", originid="o-1"))
     assert again.duplicate
-    assert (again.message_id, again.accepted_at, again.routes) == (first.message_id, first.accepted_at, first.routes)
+    assert (again.message_id, again.accepted_at, again.routes) == (
+        first.message_id,
+        first.accepted_at,
+        first.routes,
+    )
     assert await path.pool.fetchval("SELECT count(*) FROM message") == 1
     assert len(await path.deliveries()) == 2
     assert await path.pool.fetchval("SELECT count(*) FROM audit_event") == 1
@@ -94,10 +110,13 @@ async def test_of_many_at_once_with_one_id_one_is_stored(path: MessagePath) -> N
 
 async def test_of_many_bodies_under_one_id_one_is_stored(path: MessagePath) -> None:
     answers = await asyncio.gather(
-        *(accept(path.intake, message(originid="same"), raw=b"%d" % n) for n in range(20)), return_exceptions=True
+        *(accept(path.intake, message(originid="same"), raw=b"%d" % n) for n in range(20)),
+        return_exceptions=True,
     )
     assert sum(isinstance(answer, Accepted) for answer in answers) == 1
-    assert all(isinstance(a, Accepted) or (isinstance(a, Refused) and a.code == "message-id-reused") for a in answers)
+    assert all(
+        isinstance(a, Accepted) or (isinstance(a, Refused) and a.code == "message-id-reused") for a in answers
+    )
 
 
 async def test_a_batch_is_stored_whole(path: MessagePath) -> None:
@@ -111,7 +130,9 @@ async def test_a_batch_is_stored_whole(path: MessagePath) -> None:
 async def test_a_batch_with_one_reused_id_is_stored_not_at_all(path: MessagePath) -> None:
     await accept(path.intake, message(originid="o-5"), raw=b"earlier")
     with pytest.raises(Refused):
-        await path.intake.accept_all([(message(originid=f"o-{n}"), b"raw") for n in range(20)], partner="ministry")
+        await path.intake.accept_all(
+            [(message(originid=f"o-{n}"), b"raw") for n in range(20)], partner="ministry"
+        )
     assert await path.pool.fetchval("SELECT count(*) FROM message") == 1
     assert await path.pool.fetchval("SELECT count(*) FROM outbox") == 2
 

@@ -32,9 +32,13 @@ TYPE = "org.openspp.payment.instructed.v1"
 Answer = Callable[[Message, int], Awaitable[Receipt | None]]
 
 
-def message(subject: str | None = None, *, originid: str | None = None, type_: str = TYPE, **data: Any) -> Message:
+def message(
+    subject: str | None = None, *, originid: str | None = None, type_: str = TYPE, **data: Any
+) -> Message:
     """Return a small canonical message."""
-    return Message(source="urn:test:partner", type=type_, subject=subject, originid=originid, data=data or {"n": 1})
+    return Message(
+        source="urn:test:partner", type=type_, subject=subject, originid=originid, data=data or {"n": 1}
+    )
 
 
 def route(name: str = "pay", **options: Any) -> str:
@@ -258,7 +262,7 @@ async def everything_as_text(pool: asyncpg.Pool) -> str:
     )
     parts: list[str] = []
     for table in tables:
-        for row in await pool.fetch(f'SELECT t.* FROM {table["name"]} t'):
+        for row in await pool.fetch(f"SELECT t.* FROM {table['name']} t"):
             for value in row.values():
                 parts.append(value.decode("latin-1") if isinstance(value, bytes) else str(value))
     return "\n".join(parts)
