@@ -49,14 +49,19 @@ class Schedule(BaseModel):
             assert match is not None  # checked when the route was read
             first, last = _DAYS.index(match[1]), _DAYS.index(match[2] or match[1])
             opens = time.fromisoformat(match[3])
-            closes = time.max if match[4] == "24:00" else time.fromisoformat(match[4])
+            closes = None if match[4] == "24:00" else time.fromisoformat(match[4])
             for ahead in range(8):
                 day = local.date() + timedelta(days=ahead)
                 inside = first <= day.weekday() <= last if first <= last else not last < day.weekday() < first
                 if not inside:
                     continue
                 start = datetime.combine(day, opens, tzinfo=zone)
-                if start <= local < datetime.combine(day, closes, tzinfo=zone):
+                end = (
+                    datetime.combine(day + timedelta(days=1), time.min, tzinfo=zone)
+                    if closes is None
+                    else datetime.combine(day, closes, tzinfo=zone)
+                )
+                if start <= local < end:
                     return None
                 if start > local:
                     starts.append(start)
