@@ -253,7 +253,9 @@ def search_statement(
         conditions.append(exists().where(own, *on_delivery))
     elif visible is not None:
         # A message that went nowhere has nothing to hide; one that went only where the caller may not look does not exist.
-        conditions.append(or_(message.c.routes == 0, exists().where(own, *on_delivery)))
+        # The offset keeps the question at each message: without it the planner may read every delivery there is first.
+        seen = select(delivery.c.id).where(own, *on_delivery).offset(0).exists()
+        conditions.append(or_(message.c.routes == 0, seen))
     return (
         select(*(message.c[name] for name in _SEARCHED))
         .where(*conditions)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from importlib import resources
 from typing import Any, Final
 from urllib.parse import urlsplit
@@ -13,6 +14,7 @@ from uuid import UUID
 import asyncpg
 from aiohttp import web
 
+from adapters.console.flows import SharedFlows
 from adapters.console.live import Pulse
 from adapters.console.rendering import LANGUAGE_NAMES, render
 from adapters.console.session import COOKIE, LIFETIME, Session, Signer
@@ -76,6 +78,7 @@ class Console:
         self.replayer = replayer
         self.signer = Signer(blind)
         self.pulse = Pulse(pool, interval)
+        self._flows = SharedFlows(trace, _MINUTES)
         self._tokens = tokens
         self._partners = partners
         self._secure = settings.tls_cert is not None or settings.behind_tls_proxy
@@ -130,7 +133,7 @@ class Console:
 
     def _page(self, view: View) -> Any:
         async def guarded(request: web.Request) -> web.StreamResponse:
-            session = self.signer.session(request.cookies.get(COOKIE))
+            session = self._current(self.signer.session(request.cookies.get(COOKIE)))
             if session is None or not session.may(Scope.CONSOLE_READ):
                 if request.method == "GET" and not request.path.endswith("/events"):
                     raise web.HTTPSeeOther("/console/login")
@@ -138,6 +141,15 @@ class Console:
             return await view(request, session)
 
         return self._open(guarded)
+
+    def _current(self, session: Session | None) -> Session | None:
+        """Return the session with the rights its partner still has; None when the partner is gone or switched off."""
+        if session is None or session.partner is None or session.scopes is None:
+            return session
+        partner = self._partners.get(session.partner)
+        if partner is None or not partner.enabled:
+            return None
+        return replace(session, scopes=session.scopes & frozenset(map(str, partner.scopes)))
 
     def _failed(self, request: web.Request, error: HubError, request_id: str, status: int | None = None) -> web.Response:
         note_fault(error, request_id)
@@ -237,7 +249,7 @@ class Console:
         filter_ = MessageFilter.read(given)
         only = self._only(session)
         cursor = request.query.get("cursor") or None
-        flows = await self.trace.flow(_MINUTES, visible=session.scopes) if only is None else ()
+        flows = await self._flows.get(session.scopes) if only is None else ()
         page = await self.trace.search(filter_, cursor, 25, visible=session.scopes, partner=only)
         return self._render(
             request,

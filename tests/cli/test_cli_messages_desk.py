@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, TypeVar
 from uuid import UUID
@@ -24,7 +24,7 @@ ROUTE = 'route: crvs-to-registry\nversion: 7\nwhen: {type: "org.openspp.*"}\nto:
 
 
 @pytest.fixture
-def on_database(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Any]]:
+def on_database(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     (tmp_path / "config" / "routes").mkdir(parents=True)
     (tmp_path / "config" / "routes" / "one.yaml").write_text(ROUTE)
     monkeypatch.setenv("HUB_DATABASE_URL", database_url)
@@ -42,7 +42,7 @@ def on_database(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
         return asyncio.run(whole())
 
-    yield run
+    return run
 
 
 def _hub(*words: str) -> str:

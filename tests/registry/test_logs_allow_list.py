@@ -11,7 +11,15 @@ import pytest
 from canonical_model.errors import Refused
 from registry.logs import LogFormatter, log, log_context
 
-PLANTED = ("Amina Diallo", "amina@example.org", "+221771234567", "771234567", "4 Rue des Fleurs", "1-29384-7781234", "CRVS-19840317")
+PLANTED = (
+    "Amina Diallo",
+    "amina@example.org",
+    "+221771234567",
+    "771234567",
+    "4 Rue des Fleurs",
+    "1-29384-7781234",
+    "CRVS-19840317",
+)
 
 
 class Lines(logging.Handler):
@@ -38,7 +46,16 @@ LOGGER = logging.getLogger("hubtest")
 
 def test_allowed_fields_pass_and_others_are_only_counted(lines: list[str]) -> None:
     id_ = UUID(int=7)
-    log(LOGGER, logging.INFO, "delivery-dead", message_id=id_, route="crvs-to-registry", seconds=1.5, name_of_person="x", data={})
+    log(
+        LOGGER,
+        logging.INFO,
+        "delivery-dead",
+        message_id=id_,
+        route="crvs-to-registry",
+        seconds=1.5,
+        name_of_person="x",
+        data={},
+    )
     line = orjson.loads(lines[0])
     assert line.pop("time")
     assert line == {
