@@ -86,14 +86,14 @@ def operations(services: Services) -> list[Operation]:
             name="issueToken",
             path="/oauth2/token",
             summary="Get an access token (OAuth 2.0 client credentials)",
-            handler=partial(_token, issuer, False),
+            handler=partial(_token, issuer, services.settings.behind_tls_proxy, False),
             answers={200: Answer("A token.", {"application/json": TokenReply}), **refused},
         ),
         token(
             name="issueDciToken",
             path="/oauth2/client/token",
             summary="Get an access token, in the spelling of the DCI standard",
-            handler=partial(_token, issuer, True),
+            handler=partial(_token, issuer, services.settings.behind_tls_proxy, True),
             answers={200: Answer("A token.", {"application/json": DciTokenReply}), **refused},
         ),
         document(
@@ -141,14 +141,16 @@ async def _document(body: Mapping[str, Any], request: web.Request, call: Call) -
     )
 
 
-async def _token(issuer: TokenIssuer, dci: bool, request: web.Request, call: Call) -> web.Response:
+async def _token(
+    issuer: TokenIssuer, proxied: bool, dci: bool, request: web.Request, call: Call
+) -> web.Response:
     basic = request.headers.get("Authorization") is not None
     try:
         fields = _fields(request.content_type, call.body)
         if fields.get("grant_type") != "client_credentials":
             raise TokenDenied("unsupported_grant_type", "Only the grant type client_credentials is given.")
         client_id, secret = _client(request, fields)
-        issued = await issuer.issue(client_id, secret, fields.get("scope"), request.remote or "")
+        issued = await issuer.issue(client_id, secret, fields.get("scope"), address_of(request, proxied))
     except TokenDenied as denied:
         return _denied(denied, basic)
     return web.Response(
@@ -156,6 +158,12 @@ async def _token(issuer: TokenIssuer, dci: bool, request: web.Request, call: Cal
         content_type="application/json",
         headers={"Pragma": "no-cache"},
     )
+
+
+def address_of(request: web.BaseRequest, proxied: bool) -> str:
+    """Return the caller's address: the peer, or behind our own proxy the last one it put into X-Forwarded-For."""
+    forwarded = request.headers.getall("X-Forwarded-For", ()) if proxied else ()
+    return forwarded[-1].rpartition(",")[2].strip()[:64] if forwarded else request.remote or ""
 
 
 def _granted(issued: IssuedToken, dci: bool) -> dict[str, Any]:

@@ -60,8 +60,9 @@ async def test_a_body_declared_too_large_is_refused_before_it_is_sent(shut: Any)
 
 async def test_a_body_that_grows_too_large_is_refused_while_it_is_read(shut: Any) -> None:
     async def body() -> AsyncIterator[bytes]:
-        for _ in range(40):
+        for _ in range(1000):
             yield b" " * 1000
+            await asyncio.sleep(0.001)
 
     answer = await shut.client.post(PATH, data=body(), headers={**shut.auth(), **JSON})
     assert await problem(answer) == (413, "body-too-large")

@@ -264,6 +264,17 @@ async def test_guessing_secrets_is_slowed_down(closed: Any) -> None:
     assert int(headers["Retry-After"]) >= 1
 
 
+async def test_a_stranger_who_guesses_locks_nobody_else_out(serve_with: Any) -> None:
+    hub = await serve_with(Nobody(), behind_tls_proxy=True)
+    stranger, partner = (
+        {"X-Forwarded-For": f"203.0.113.9, {one}"} for one in ("198.51.100.7", "198.51.100.8")
+    )
+    for _ in range(6):
+        await get_token(hub, data={**FORM, "client_secret": "wrong"}, headers=stranger)
+    assert (await get_token(hub, data=FORM, headers=stranger))[0] == 429
+    assert (await get_token(hub, data=FORM, headers=partner))[0] == 200
+
+
 def test_a_secret_is_known_by_its_hash_alone() -> None:
     hashed = hash_secret(SECRET, cost=1024)
     assert SECRET not in hashed

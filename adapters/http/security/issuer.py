@@ -19,7 +19,9 @@ from canonical_model.errors import Refused
 
 LIFETIME_SECONDS: Final = 3600
 FREE_FAILURES: Final = 5
-"""Wrong secrets in a row that cost nothing; each further one doubles the wait, up to a quarter of an hour."""
+"""Wrong secrets for one client from one address that cost nothing; each further one doubles the wait, up to 15 minutes."""
+FREE_FAILURES_OF_ADDRESS: Final = 50
+"""The same for an address that tries many clients. No wait is for a client alone: a stranger could lock it out."""
 _LONGEST_WAIT: Final = 900.0
 _TRACKED: Final = 10_000
 _PARALLEL: Final = 2
@@ -56,19 +58,18 @@ class _Throttle:
         now = self._clock()
         return max((self._failures[name][1] - now for name in names if name in self._failures), default=0.0)
 
-    def failed(self, *names: str) -> None:
+    def failed(self, client: str, address: str) -> None:
         now = self._clock()
-        for name in names:
+        for name, free in ((client, FREE_FAILURES), (address, FREE_FAILURES_OF_ADDRESS)):
             count = self._failures.pop(name, (0, 0.0))[0] + 1
-            extra = count - FREE_FAILURES
+            extra = count - free
             pause = min(_LONGEST_WAIT, 2.0 ** min(extra, 10)) if extra >= 0 else 0.0
             self._failures[name] = (count, now + pause)
         while len(self._failures) > _TRACKED:
             self._failures.popitem(last=False)
 
-    def succeeded(self, *names: str) -> None:
-        for name in names:
-            self._failures.pop(name, None)
+    def succeeded(self, client: str) -> None:
+        self._failures.pop(client, None)
 
 
 class TokenIssuer:
@@ -117,7 +118,7 @@ class TokenIssuer:
         Raises `TokenDenied`: `invalid_client` for a wrong id or secret (which of them is not said), `invalid_scope`, or
         `slow_down` with `retry_after` after repeated failures.
         """
-        names = (f"c:{client_id[:200]}", f"a:{address}")
+        names = (f"{address} {client_id[:200]}", address)
         wait = self._throttle.wait(*names)
         if wait > 0:
             raise TokenDenied(
@@ -131,7 +132,7 @@ class TokenIssuer:
         if not right or found is None or hashed is None:
             self._throttle.failed(*names)
             raise TokenDenied("invalid_client", "The client id or the client secret is wrong.")
-        self._throttle.succeeded(*names)
+        self._throttle.succeeded(names[0])
         granted = frozenset(str(one) for one in found[0].scopes)
         if scope is not None and scope.strip():
             # The DCI spelling writes scopes with a slash as well as with a dot.
