@@ -29,7 +29,7 @@ define install
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 endef
 
-.PHONY: help demo run test test-slow test-all lint bench lock clean
+.PHONY: help demo run test test-slow test-all lint bench docs lock clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/  make \1\t\2/' | expand -t 20
@@ -67,6 +67,9 @@ lint: $(DEV_STAMP) ## Check style, types and the floors.
 NAME ?= path
 bench: $(RUN_STAMP) ## Measure the hub beside the raw limits of its parts: make bench NAME=path.
 	@$(BIN)/hub bench $(NAME) $(ARGS)
+
+docs: $(DEV_STAMP) ## Write the generated parts of the pages anew: settings, metrics, commands.
+	@$(BIN)/python tests/documents.py
 
 lock: $(RUN_STAMP) ## Write the lock files anew from pyproject.toml.
 	@$(BIN)/python -m venv $(VENV)/lock
