@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import os
 from pathlib import Path
 from typing import Annotated, Any, Final
-from urllib.parse import urlsplit
+from urllib.parse import quote_plus, urlsplit
 
 import aiohttp
 import orjson
@@ -122,7 +123,7 @@ async def _fetch(url: str, client_id: str, secret: str, scope: str | None) -> di
             session.post(
                 f"{url.rstrip('/')}/oauth2/token",
                 data=form,
-                auth=aiohttp.BasicAuth(client_id, secret),
+                headers={"Authorization": _basic(client_id, secret)},
                 allow_redirects=False,
             ) as answer,
         ):
@@ -135,6 +136,12 @@ async def _fetch(url: str, client_id: str, secret: str, scope: str | None) -> di
             remedy="Check the URL and whether the hub runs there.",
         ) from None
     return _token_of(status, body)
+
+
+def _basic(client_id: str, secret: str) -> str:
+    """Return the header of HTTP Basic; RFC 6749 section 2.3.1 has both parts form-encoded first."""
+    pair = f"{quote_plus(client_id)}:{quote_plus(secret)}"
+    return f"Basic {base64.b64encode(pair.encode()).decode('ascii')}"
 
 
 def _token_of(status: int, body: bytes) -> dict[str, Any]:
