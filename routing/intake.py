@@ -253,9 +253,17 @@ class Intake:
         for route, decided in matched:
             verdict = decided
             try:
-                order = route.order_value(message)
+                order = None if route.by_subject else route.order_value(message)
             except ConditionError as error:
                 order, verdict = None, replace(decided, broken=True, why=str(error))
+            # One hash serves both: deliveries are ordered within a route, so equal keys of two routes do no harm.
+            order_key = (
+                entry.subject_hash
+                if route.by_subject
+                else None
+                if order is None
+                else blind.index("order", order)
+            )
             entry.deliveries.append(
                 _Delivery(
                     id=uuid7(),
@@ -263,7 +271,7 @@ class Intake:
                     version=route.version,
                     target=route.target,
                     mapping=route.mapping,
-                    order_key=None if order is None else blind.index("order", order),
+                    order_key=order_key,
                     state="dead" if verdict.broken else "queued",
                     code="route-condition-failed" if verdict.broken else None,
                     reason=verdict.why if verdict.broken else None,

@@ -92,6 +92,8 @@ class Route:
         self.visible = list(file.visible_to) or None
         self.retention_days = None if file.retention is None else max(1, round(file.retention / 86400))
         self.ordered = file.order != "none"
+        self.by_subject = file.order == "subject"
+        self._fits = Verdict(self.name, matched=True, why="type and source fit")
         try:
             self.condition = Condition(file.when.condition) if file.when.condition else None
             self._order = Condition(file.order) if file.order not in {"none", "subject"} else None
@@ -119,8 +121,19 @@ class Route:
             return Verdict(
                 self.name, matched=False, why=f"source {message.source} is none of {', '.join(when.source)}"
             )
+        return self._decide(message)
+
+    def takes(self, message: Message) -> Verdict | None:
+        """Return the verdict of an enabled route whose type fits, None where the source or the condition does not."""
+        sources = self.file.when.source
+        if sources and not any(fnmatchcase(message.source, glob) for glob in sources):
+            return None
+        verdict = self._fits if self.condition is None else self._decide(message)
+        return verdict if verdict.matched else None
+
+    def _decide(self, message: Message) -> Verdict:
         if self.condition is None:
-            return Verdict(self.name, matched=True, why="type and source fit")
+            return self._fits
         try:
             matched, why = self.condition.decide(message)
         except ConditionError as error:
@@ -165,8 +178,8 @@ class RouteBook:
 
     def match(self, message: Message) -> list[tuple[Route, Verdict]]:
         """Return the routes that take a message."""
-        pairs = ((route, route.verdict(message)) for route in self.candidates(message.type))
-        return [(route, verdict) for route, verdict in pairs if verdict.matched]
+        pairs = ((route, route.takes(message)) for route in self.candidates(message.type))
+        return [(route, verdict) for route, verdict in pairs if verdict is not None]
 
     def explain(self, message: Message) -> list[Verdict]:
         """Return every route's verdict on a message."""

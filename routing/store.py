@@ -113,7 +113,8 @@ _POINT_AGAIN: Final = """
 INSERT INTO outbox (delivery_id, message_id, route)
 SELECT d.id, d.message_id, d.route FROM delivery d
 WHERE d.ended_at IS NULL AND d.state IN ('queued', 'waiting')
-  AND coalesce(d.next_at, d.created_at) < now() - $1::interval AND d.route = ANY($3::text[])
+  AND coalesce(d.next_at, d.created_at) < now() - $1::interval AND (d.route = ANY($3::text[])
+      OR coalesce(d.next_at, d.created_at) < now() - 10 * $1::interval)
   AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.delivery_id = d.id)
   AND (d.order_key IS NULL OR NOT EXISTS (
       SELECT 1 FROM delivery e WHERE e.route = d.route AND e.order_key = d.order_key AND e.ended_at IS NULL

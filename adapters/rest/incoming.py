@@ -32,7 +32,7 @@ def message_of(event: IncomingEvent, partner: str) -> Message:
             error.pointer = f"/data{error.pointer or ''}"
         raise
     # The parser has checked every attribute and the type is a known one: checking a second time costs more than the rest.
-    return Message.model_construct(
+    return Message.trusted(
         id=uuid7(),
         source=partner,
         type=event.type,

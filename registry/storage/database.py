@@ -73,7 +73,11 @@ async def open_pool(
             command_timeout=30,
             statement_cache_size=settings.database_statement_cache,
             max_inactive_connection_lifetime=300,
-            server_settings={"application_name": "openspp-hub", "jit": "off"},
+            server_settings={
+                "application_name": "openspp-hub",
+                "jit": "off",
+                "plan_cache_mode": "force_generic_plan",
+            },
         )
     except (
         asyncpg.InvalidPasswordError,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 import unicodedata
-from hashlib import sha256
+from hashlib import blake2b
 
 
 class BlindIndex:
@@ -21,8 +21,8 @@ class BlindIndex:
     def index(self, label: str, value: str) -> bytes:
         """Return the first 16 bytes of HMAC-SHA256 over label and value (NFKC, trimmed); labels keep uses apart."""
         text = value if value.isascii() else unicodedata.normalize("NFKC", value)
-        return hmac.digest(self._key, f"{label}\x00{text.strip()}".encode(), sha256)[:16]
+        return hmac.digest(self._key, f"{label}\x00{text.strip()}".encode(), "sha256")[:16]
 
     def digest(self, label: str, raw: bytes) -> bytes:
-        """Return the first 16 bytes of HMAC-SHA256 over label and exact bytes."""
-        return hmac.digest(self._key, label.encode() + b"\x00" + raw, sha256)[:16]
+        """Return 16 bytes of keyed BLAKE2b (RFC 7693) over label and exact bytes; for whole bodies, where it is faster."""
+        return blake2b(raw, key=self._key, person=label.encode()[:16], digest_size=16).digest()

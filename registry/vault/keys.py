@@ -6,7 +6,9 @@ import base64
 import binascii
 import os
 import secrets
+import time
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -190,6 +192,12 @@ class Vault:
         return len(rows)
 
 
+@lru_cache(maxsize=4)
+def _month(hour: int) -> str:
+    """Return the month (UTC) of an hour since 1970."""
+    return datetime.fromtimestamp(hour * 3600, UTC).strftime("%Y-%m")
+
+
 def _scope(table: str, retention_days: int | None) -> str:
-    month = datetime.now(UTC).strftime("%Y-%m")
+    month = _month(int(time.time()) // 3600)
     return f"{table}:{month}:{'' if retention_days is None else retention_days}"
