@@ -9,6 +9,7 @@ from functools import partial
 import aiohttp
 from aiohttp import web
 
+from adapters import console
 from adapters.http.app import build_app
 from adapters.http.security import (
     OutsideIssuer,
@@ -108,7 +109,7 @@ class Front:
         hub = self.hub
         trace = Trace(hub.pool, hub.vault.blind)
         replayer = Replayer(hub.pool, hub.vault.blind, hub.routes)
-        return [messages_extension(trace, replayer)]
+        return [messages_extension(trace, replayer), console.extend]
 
     def _checks(self) -> dict[str, Callable[[], Awaitable[Check]]]:
         async def check(part: str) -> Check:

@@ -217,7 +217,10 @@ class Hub:
     async def _check_database(self) -> tuple[bool, str]:
         started = time.perf_counter()
         version = await self.pool.fetchval("SELECT current_setting('server_version')")
-        return True, f"PostgreSQL {str(version).split()[0]} answers in {(time.perf_counter() - started) * 1000:.1f} ms"
+        return (
+            True,
+            f"PostgreSQL {str(version).split()[0]} answers in {(time.perf_counter() - started) * 1000:.1f} ms",
+        )
 
     async def _check_broker(self) -> tuple[bool, str]:
         well = await self.broker.healthy()

@@ -22,6 +22,7 @@ GROUPS = {
     "schemas": ("adapters.cli.schemas", "Export the canonical model as JSON Schema."),
 }
 COMMANDS = {
+    "console-link": ("adapters.cli.console_link", "console_link"),
     "bench": ("adapters.cli.bench", "bench"),
     "demo": ("adapters.cli.demo", "demo"),
     "doctor": ("adapters.cli.doctor", "doctor"),
@@ -38,7 +39,9 @@ def _version(value: bool) -> None:
 
 
 def root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     """OpenSPP Hub: one canonical model, many dialects, nothing lost.
 
@@ -48,7 +51,9 @@ def root(
 
 def build(only: str | None = None) -> typer.Typer:
     """Return the command tree; with `only`, just that branch, so that a command starts without loading all others."""
-    app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    app = typer.Typer(
+        no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None
+    )
     app.callback()(root)
     for name, (module, help_text) in GROUPS.items():
         if only in {None, name}:

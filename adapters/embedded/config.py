@@ -86,11 +86,7 @@ def write_config(
             "display": name.replace("-", " ").capitalize(),
             "clients": [{"id": name, "secret": hash_secret(secret_of(data_dir, name))}],
             "scopes": scopes,
-            **(
-                {"dialect": {"name": "dci", "options": {"tolerant": True}}}
-                if name == CIVIL_REGISTRY
-                else {}
-            ),
+            **({"dialect": {"name": "dci", "options": {"tolerant": True}}} if name == CIVIL_REGISTRY else {}),
         }
         for name, scopes in _SCOPES.items()
         if not (folder / "partners.yaml").exists()

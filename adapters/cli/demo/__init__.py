@@ -16,6 +16,7 @@ from adapters.cli.demo.run import Account, demo_data, run_demo
 from adapters.cli.demo.traffic import sample_record
 from adapters.cli.output import ERR, OUT, print_json
 from adapters.cli.serve import run
+from adapters.console import issue_login_link
 from registry import logs
 from registry.settings import HubSettings, load_settings
 from registry.storage.database import stop_embedded
@@ -85,7 +86,7 @@ async def _demo(settings: HubSettings, events: int, stay: bool, as_json: bool) -
             )
         else:
             _show(account)
-            _say_console(front.url, stay)
+            _say_console(front.url, issue_login_link(hub.vault.blind, front.url) if stay else None)
             if stay:
                 await asyncio.Event().wait()
     except asyncio.CancelledError:
@@ -98,9 +99,9 @@ async def _demo(settings: HubSettings, events: int, stay: bool, as_json: bool) -
         sys.exit(1)
 
 
-def _say_console(url: str, stay: bool) -> None:
-    if stay:
-        OUT.print(f"\nConsole: {url}/console   (stop with Ctrl-C)")
+def _say_console(url: str, link: str | None) -> None:
+    if link is not None:
+        OUT.print(f"\nConsole: {link}   (works once; stop with Ctrl-C)")
     else:
         OUT.print(f"\nConsole: {url}/console while the demo runs; `hub demo --stay` keeps it open.")
 
