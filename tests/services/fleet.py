@@ -32,7 +32,7 @@ def birth(id_: str, subject: str | None = None, **names: str) -> dict[str, Any]:
     """Return the event of a birth under a partner's own id."""
     person: dict[str, Any] = {"sex": "female", "birthdate": "2026-03-01"}
     if names:
-        person["name"] = names
+        person["names"] = [names]
     found: dict[str, Any] = {
         "specversion": "1.0",
         "id": id_,

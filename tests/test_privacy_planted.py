@@ -1,0 +1,204 @@
+"""Planted people and secrets go through everything the hub does, faults included, and are found nowhere they must not be."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import signal
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import asyncpg
+import pika
+import pytest
+from services.fleet import PARTNER, Fleet, birth
+from services.path import everything_as_text
+
+from connectors.testing.sandbox import Mode
+from connectors.webhook.sandbox import WebhookSandbox
+from routing.brokers.topology import TIERS, Topology
+
+PEOPLE = (
+    "Zephyrine",
+    "Oyelaran-Kettunen",
+    "+254700999888",
+    "254700999888",
+    "zephyrine@planted.example",
+    "NID-4471-8820",
+    "subject-of-zephyrine",
+    "origin-of-zephyrine",
+    "correlation-of-zephyrine",
+)
+PASSWORD = "planted-password-of-the-partner"
+
+
+@pytest.fixture
+async def sandbox() -> AsyncIterator[WebhookSandbox]:
+    found = WebhookSandbox()
+    await found.start()
+    yield found
+    await found.stop()
+
+
+@pytest.fixture
+async def fleet(tmp_path: Path, database_url: str, broker_url: str) -> AsyncIterator[Fleet]:
+    found = Fleet(tmp_path, database_url, broker_url)
+    yield found
+    await found.stop()
+
+
+def planted(number: int) -> dict[str, Any]:
+    """Return the birth of the planted person."""
+    event = birth(f"origin-of-zephyrine-{number}", f"subject-of-zephyrine-{number}")
+    event["correlationid"] = f"correlation-of-zephyrine-{number}"
+    event["data"]["subject"] |= {
+        "names": [{"given_name": "Zephyrine", "family_name": "Oyelaran-Kettunen"}],
+        "identifiers": [{"id_type": "NID", "value": "NID-4471-8820"}],
+        "contact_points": [
+            {"kind": "mobile", "value": "+254700999888"},
+            {"kind": "email", "value": "zephyrine@planted.example"},
+        ],
+    }
+    return event
+
+
+class Copies:
+    """A queue that gets a copy of every parcel the hub publishes, to whichever exchange."""
+
+    def __init__(self, url: str, route: str) -> None:
+        names = Topology("hub")
+        self._connection = pika.BlockingConnection(pika.URLParameters(url))
+        self._channel = self._connection.channel()
+        self._channel.queue_declare("copies", durable=True)
+        self._channel.queue_bind("copies", names.routes, routing_key=route)
+        for exchange in (names.dead, *(names.delay(tier) for tier in TIERS)):
+            self._channel.queue_bind("copies", exchange, routing_key=route)
+
+    def taken(self) -> list[str]:
+        """Return everything of every copy as text: envelope, properties, headers, body."""
+        found: list[str] = []
+        while True:
+            method, properties, body = self._channel.basic_get("copies", auto_ack=True)
+            if method is None:
+                return found
+            found.append(f"{method!r} {properties!r} {properties.headers!r} {body!r} {body.hex()}")
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+async def post(http: aiohttp.ClientSession, fleet: Fleet, token: str, **options: Any) -> tuple[int, str]:
+    """Post once and return status and answer."""
+    headers = {"Authorization": f"Bearer {token}", **options.pop("headers", {})}
+    async with http.post(options.pop("url", fleet.url), headers=headers, **options) as reply:
+        return reply.status, await reply.text()
+
+
+@pytest.mark.slow
+@pytest.mark.rabbitmq
+async def test_nothing_planted_is_in_logs_metrics_queues_or_tables(
+    fleet: Fleet, sandbox: WebhookSandbox
+) -> None:
+    fleet.configure(sandbox, timeout="1s", retry={"attempts": 3, "first": "100ms", "longest": "200ms"})
+    fleet.env["HUB_LOG_LEVEL"] = "DEBUG"
+    fleet.env["HUB_CLAIM_CHECK_BYTES"] = "4096"
+    await fleet.start("api", "relay", "worker")
+    token = await asyncio.to_thread(fleet.token)
+    copies = await asyncio.to_thread(Copies, fleet.broker_url, "births")
+    number = 0
+    ids: list[str] = []
+    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=20)) as http:
+        for mode, options in (
+            (Mode.OK, {}),
+            (Mode.STATUS, {"status": 500}),
+            (Mode.STATUS, {"status": 418}),
+            (Mode.REFUSE, {}),
+            (Mode.GARBAGE, {}),
+            (Mode.CLOSE_AFTER_BODY, {}),
+            (Mode.HANG, {}),
+        ):
+            sandbox.switch(mode, **options)
+            for _ in range(3):
+                number += 1
+                event = planted(number)
+                if number % 3 == 0:
+                    event["data"]["subject"]["attributes"] = {"note": "Zephyrine " * 600}
+                status, answer = await post(http, fleet, token, json=event)
+                assert status == 202, answer
+                ids.append(json.loads(answer)["id"])
+            await fleet.settled(60)
+        sandbox.switch(Mode.OK)
+
+        # What is refused at the door, with the person in every place of the request.
+        wrong = planted(1)
+        wrong["data"]["subject"]["sex"] = "Zephyrine Oyelaran-Kettunen"
+        again = planted(1)
+        again["data"]["subject"]["birthdate"] = "1999-01-01"
+        for options in (
+            {"json": wrong},
+            {"json": again},
+            {"json": {**planted(99), "type": "Zephyrine"}},
+            {"data": b'{"Zephyrine": "+254700999888"', "headers": {"Content-Type": "application/json"}},
+            {
+                "json": planted(98),
+                "headers": {"Authorization": "Bearer Zephyrine.Oyelaran-Kettunen.NID-4471-8820"},
+            },
+            {"json": planted(97), "url": f"{fleet.url}?name=Zephyrine&phone=%2B254700999888"},
+            {"json": {}, "url": f"{fleet.url}/Zephyrine/NID-4471-8820"},
+            {"json": {}, "headers": {"X-Request-ID": "Zephyrine Oyelaran-Kettunen"}},
+            {"json": {}, "headers": {"traceparent": "Zephyrine"}},
+        ):
+            await post(http, fleet, token, **options)
+        async with http.post(
+            f"http://127.0.0.1:{fleet.port}/oauth2/token",
+            data={"grant_type": "client_credentials", "client_id": PARTNER, "client_secret": PASSWORD},
+        ) as reply:
+            await reply.text()
+        metrics = ""
+        async with http.get(
+            f"http://127.0.0.1:{fleet.port}/metrics", headers={"Authorization": f"Bearer {token}"}
+        ) as reply:
+            assert reply.status == 200
+            metrics = await reply.text()
+
+    # A worker is killed in the middle and its deliveries given back.
+    sandbox.switch(Mode.SLOW, seconds=3)
+    (worker,) = [one for one in fleet.processes if one.role == "worker"]
+    worker.signal(signal.SIGTERM)
+    await asyncio.to_thread(worker.running.wait, 60)
+    states = await fleet.settled(60) if await fleet.states() else {}
+    assert {"dead", "refused", "delivered"} <= {state for state, _ in states}
+
+    logs = fleet.logs()
+    await fleet.stop()
+    parcels = await asyncio.to_thread(copies.taken)
+    await asyncio.to_thread(copies.close)
+    connection = await asyncpg.connect(fleet.database_url, timeout=10)
+    try:
+        tables = await everything_as_text(connection)  # type: ignore[arg-type]
+    finally:
+        await connection.close(timeout=5)
+
+    # The places are really looked into.
+    assert "delivery-ended" in logs
+    assert len(parcels) > len(ids)
+    assert all(id_ in tables for id_ in ids)
+    assert "births" in metrics or "messages" in metrics
+    assert any("Zephyrine" in seen.body.decode() for seen in sandbox.received), "the receiver got the person"
+
+    token_parts = [part for part in token.split(".") if len(part) > 20]
+    secrets = (*sandbox.secrets(), PASSWORD, token_parts[-1])
+    places = {"logs": logs, "metrics": metrics, "queues": "\n".join(parcels), "tables": tables}
+    for place, text in places.items():
+        for value in (*PEOPLE, *secrets):
+            assert value not in text, f"{value!r} is in the {place}: {around(text, value)}"
+            assert value.encode().hex() not in text, f"{value!r} is in the {place} in hexadecimal"
+
+
+def around(text: str, value: str) -> str:
+    """Return the text around the first place of a value."""
+    at = re.search(re.escape(value), text)
+    return "" if at is None else text[max(0, at.start() - 300) : at.end() + 300]
