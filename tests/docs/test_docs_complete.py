@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import re
+import tomllib
 from collections.abc import Iterator
 from typing import get_args
 
@@ -99,3 +101,27 @@ def test_every_scope_is_described(scope: Scope) -> None:
 @pytest.mark.parametrize("name", list(Manifest.model_fields))
 def test_every_field_of_a_manifest_is_described(name: str) -> None:
     assert f"`{name}`" in documents.page("connectors.md") or f"\n{name} = " in documents.page("connectors.md")
+
+
+def test_every_key_of_the_demos_account_is_described() -> None:
+    from dataclasses import fields
+
+    from adapters.cli.demo.run import Account
+
+    text = documents.page("cli.md")
+    assert [one.name for one in fields(Account) if f"`{one.name}`" not in text] == []
+
+
+def test_every_make_target_named_in_the_pages_exists() -> None:
+    targets = set(
+        re.findall(r"^([a-z-]+):", (documents.ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    )
+    for name, text in documents.pages().items():
+        for target in re.findall(r"^make ([a-z-]+)$|`make ([a-z-]+)", text, re.MULTILINE):
+            assert (target[0] or target[1]) in targets, f"{name}: make {target}"
+
+
+def test_the_pages_of_the_errors_are_part_of_the_wheel() -> None:
+    project = tomllib.loads((documents.ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    included = project["tool"]["hatch"]["build"]["targets"]["wheel"].get("force-include", {})
+    assert included.get("docs/errors") == "adapters/http/errors"

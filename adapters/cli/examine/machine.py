@@ -184,7 +184,7 @@ def _is_hub(settings: HubSettings) -> bool:
         )
     try:
         connection.request("GET", "/healthz/live")
-        return json.loads(connection.getresponse().read(1024)) == {"status": "live"}
+        return bool(json.loads(connection.getresponse().read(1024)) == {"status": "live"})
     except (OSError, ValueError, http.client.HTTPException):
         return False
     finally:
