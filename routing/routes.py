@@ -19,6 +19,7 @@ from routing.retry import Duration, RetryPolicy
 from routing.schedule import Schedule
 
 _NAME = re.compile(r"^[a-z0-9][a-z0-9-]{0,62}$")
+_WORD = re.compile(r"[a-z][a-z0-9:._-]{0,62}")
 
 
 def _name(value: str) -> str:
@@ -29,6 +30,15 @@ def _name(value: str) -> str:
 
 def _tuple(value: object) -> object:
     return (value,) if isinstance(value, str) else value
+
+
+def _words(value: tuple[str, ...]) -> tuple[str, ...]:
+    for word in value:
+        if not _WORD.fullmatch(word):
+            raise ValueError(
+                "a word is at most 63 lower-case letters, digits and `:._-`, and starts with a letter"
+            )
+    return value
 
 
 Name = Annotated[str, AfterValidator(_name)]
@@ -63,7 +73,7 @@ class RouteFile(BaseModel):
     timeout: Duration | None = None
     schedule: Schedule | None = None
     retention: Duration | None = None
-    visible_to: Texts = ()
+    visible_to: Annotated[Texts, AfterValidator(_words)] = ()
 
 
 @dataclass(frozen=True, slots=True)

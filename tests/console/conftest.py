@@ -74,6 +74,9 @@ async def desk(database_url: str, tmp_path: Path) -> AsyncIterator[Desk]:
             Partner.model_validate({"name": "civil", "clients": [{"id": "civil"}], "scopes": scopes}),
             Partner.model_validate({"name": "health", "clients": [{"id": "health"}], "scopes": scopes}),
             Partner.model_validate(
+                {"name": "payer", "clients": [{"id": "payer"}], "scopes": [*scopes, "treasury.payments"]}
+            ),
+            Partner.model_validate(
                 {"name": "auditor", "clients": [{"id": "auditor"}], "scopes": [*scopes, "messages:read-all"]}
             ),
         ]

@@ -51,6 +51,20 @@ async def test_a_partner_reads_its_own_and_read_all_reads_everyones(desk: Any) -
         assert len((await _get(session, "/v1/dead-letters", _auth(desk, "auditor", *held)))["items"]) == 1
 
 
+async def test_a_partner_with_the_word_of_a_route_sees_its_deliveries_and_no_other_does(desk: Any) -> None:
+    """The word counts where it stands both in `partners.yaml` and in the token."""
+    word = "treasury.payments"
+    theirs = await desk.plant.message(partner="payer")
+    await desk.plant.delivery(theirs, route="payments", visible=[word])
+    other = await desk.plant.message(partner="civil")
+    await desk.plant.delivery(other, route="payments", visible=[word])
+    async with desk.session() as session:
+        seen = await _get(session, f"/v1/messages/{theirs}", _auth(desk, "payer", "messages:read", word))
+        assert [one["route"] for one in seen["deliveries"]] == ["payments"]
+        await _get(session, f"/v1/messages/{theirs}", _auth(desk, "payer", "messages:read"), 404)
+        await _get(session, f"/v1/messages/{other}", _auth(desk, "civil", "messages:read", word), 404)
+
+
 async def test_what_may_name_a_person_is_not_taken_in_an_address(desk: Any) -> None:
     wanted = await desk.plant.message(originid="their-7", correlationid="c-1")
     async with desk.session() as session:

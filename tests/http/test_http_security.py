@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,10 @@ from joserfc.jwk import OKPKey, RSAKey
 from adapters.http.security import (
     OutsideIssuer,
     OwnIssuer,
+    Partner,
     Partners,
     SigningKey,
+    TokenIssuer,
     TokenVerifier,
     VerifyKey,
     hash_secret,
@@ -355,6 +358,37 @@ def test_wrong_partners_are_told_by_place_and_never_by_value(tmp_path: Path) -> 
         assert wrong.value.code == "partners-invalid"
     path.write_text(good)
     assert isinstance(load_partners(tmp_path), Partners)
+
+
+async def test_a_free_word_is_a_scope_of_its_own_and_travels_in_the_token() -> None:
+    hashed = hash_secret("secret", cost=1024)
+    payer = Partner.model_validate(
+        {
+            "name": "payer",
+            "clients": [{"id": "p", "secret": hashed}],
+            "scopes": ["dead:read", "treasury.payments"],
+        }
+    )
+    issuer = TokenIssuer(SigningKey.generate(), issuer=ISSUER, audience=AUDIENCE, partners=Partners([payer]))
+    assert (await issuer.issue("p", "secret", "treasury.payments", "-")).scope == "treasury.payments"
+    assert (await issuer.issue("p", "secret", None, "-")).scope == "dead:read treasury.payments"
+
+
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("messages:raed", "did you mean messages:read?"),
+        ("mesages:write", "did you mean messages:write?"),
+        ("dci.crvs.notfy", "did you mean dci.crvs.notify?"),
+        ("messages:erase", "words that begin with messages"),
+        ("Payments:Read", "lower-case"),
+        ("two words", "lower-case"),
+        ("a" * 64, "at most 63"),
+    ],
+)
+def test_a_misspelt_scope_is_refused_with_a_hint(word: str, hint: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(hint)):
+        Partner.model_validate({"name": "p", "clients": [{"id": "p"}], "scopes": [word]})
 
 
 def test_the_signing_key_is_made_once_and_only_for_its_owner(tmp_path: Path) -> None:

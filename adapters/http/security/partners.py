@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from adapters.http.security.secrets import well_formed
 from canonical_model.errors import ConfigError
@@ -29,6 +38,37 @@ class Scope(StrEnum):
     DCI_CRVS_NOTIFY = "dci.crvs.notify"
     CONSOLE_READ = "console:read"
     METRICS_READ = "metrics:read"
+
+
+_FREE: Final = re.compile(r"[a-z][a-z0-9:._-]{0,62}")
+_AREAS: Final = frozenset(re.split(r"[:.]", word)[0] for word in Scope)
+_ALIKE: Final = 85.0
+"""From this likeness in percent a word is taken for a misspelt scope."""
+
+
+def _scope(word: str) -> str:
+    """Return a scope, or a free word that only `visible_to` of routes speaks of; raises `ValueError` with a hint.
+
+    Words in the areas of the hub's own scopes (`messages:…`) are kept for the hub: a later one must not fall to somebody
+    who chose the same word.
+    """
+    if word in set(Scope):
+        return word
+    if not _FREE.fullmatch(word):
+        raise ValueError(
+            "a scope is at most 63 lower-case letters, digits and `:._-`, and starts with a letter"
+        )
+    from rapidfuzz import fuzz, process
+
+    near = process.extractOne(word, [str(one) for one in Scope], scorer=fuzz.ratio)
+    if near is not None and near[1] >= _ALIKE:
+        raise ValueError(f"{word} is no scope; did you mean {near[0]}?")
+    if (area := re.split(r"[:.]", word)[0]) in _AREAS:
+        raise ValueError(
+            f"words that begin with {area} are the hub's own scopes, and this is none of them; "
+            f"it has {', '.join(sorted(one for one in Scope if one.startswith(area)))}"
+        )
+    return word
 
 
 class _Part(BaseModel):
@@ -71,7 +111,8 @@ class Partner(_Part):
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,62}$")]
     display: Annotated[str, Field(default="", max_length=200)] = ""
     clients: Annotated[tuple[Client, ...], Field(default=(), max_length=20)] = ()
-    scopes: frozenset[Scope] = frozenset()
+    scopes: Annotated[frozenset[Annotated[str, AfterValidator(_scope)]], Field(max_length=100)] = frozenset()
+    """Scopes, and free words by which routes say who sees their deliveries."""
     dialect: Dialect = Dialect()
     enabled: bool = True
     rate: Rate | None = None
