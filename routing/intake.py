@@ -141,7 +141,7 @@ class Intake:
         self._retention = retention_days
         self._claim_bytes = claim_check_bytes
         self._group: GroupCommit[Entry, Accepted] = GroupCommit(
-            self._write, delay=group_commit_ms / 1000, most=200, parallel=3, keys=_order_keys
+            self._write, delay=group_commit_ms / 1000, most=200, parallel=1, keys=_order_keys
         )
 
     async def accept(

@@ -198,9 +198,13 @@ class Replayer:
         why = check_reason(reason, needed=True)
         found = await self._state(actor, delivery_id)
         async with database_errors("dismissing a dead letter"), self._pool.acquire(timeout=10) as connection:
-            rows = await connection.fetch(DISMISS, [delivery_id], [uuid7()], actor.name, actor.request_id, why)
+            rows = await connection.fetch(
+                DISMISS, [delivery_id], [uuid7()], actor.name, actor.request_id, why
+            )
         done = len(rows)
-        return Report(matched=int(found in {"dead", "refused"}), done=done, skipped=1 - done, ids=(delivery_id,))
+        return Report(
+            matched=int(found in {"dead", "refused"}), done=done, skipped=1 - done, ids=(delivery_id,)
+        )
 
     async def cancel(
         self,
@@ -223,7 +227,11 @@ class Replayer:
         )
         idle = [one for one in rows if one.state != "sending"]
         report = Report(
-            matched=len(rows), done=len(idle), dry_run=dry_run, more=more, ids=tuple(one.id for one in idle[:_SHOWN])
+            matched=len(rows),
+            done=len(idle),
+            dry_run=dry_run,
+            more=more,
+            ids=tuple(one.id for one in idle[:_SHOWN]),
         )
         if dry_run:
             return replace(report, skipped=len(rows) - len(idle))
@@ -231,7 +239,9 @@ class Replayer:
         for start in range(0, len(idle), CHUNK):
             part = [one.id for one in idle[start : start + CHUNK]]
             async with database_errors("cancelling deliveries"), self._pool.acquire(timeout=10) as connection:
-                changed = await connection.fetch(CANCEL, part, [uuid7() for _ in part], actor.name, actor.request_id, why)
+                changed = await connection.fetch(
+                    CANCEL, part, [uuid7() for _ in part], actor.name, actor.request_id, why
+                )
             done += len(changed)
         return replace(report, done=done, skipped=max(len(rows) - done, int(not rows and filter_ is None)))
 
@@ -242,7 +252,9 @@ class Replayer:
         start = datetime.now(UTC)
         for first in range(0, len(chosen), CHUNK):
             part = chosen[first : first + CHUNK]
-            due = [start + timedelta(seconds=(first + place) / rate if rate else 0) for place in range(len(part))]
+            due = [
+                start + timedelta(seconds=(first + place) / rate if rate else 0) for place in range(len(part))
+            ]
             async with database_errors("replaying deliveries"), self._pool.acquire(timeout=10) as connection:
                 rows = await connection.fetch(
                     REPLAY,
@@ -285,7 +297,9 @@ class Replayer:
                 remedy="Name at least a route, a partner or a time.",
             )
         limit = max(1, min(most, MOST))
-        statement = self._statement(actor, delivery_id, message_id, filter_ or MessageFilter(), states, limit + 1)
+        statement = self._statement(
+            actor, delivery_id, message_id, filter_ or MessageFilter(), states, limit + 1
+        )
         sql, args = compiled(statement)
         async with database_errors("finding deliveries"), self._pool.acquire(timeout=10) as connection:
             rows = await connection.fetch(sql, *args)

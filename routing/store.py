@@ -210,10 +210,10 @@ class DeliveryStore:
         self._intake = intake
         delay = group_commit_ms / 1000
         self._claims: GroupCommit[UUID, Claim | Withheld] = GroupCommit(
-            self._claim_all, delay=delay, most=200, parallel=2
+            self._claim_all, delay=delay, most=200, parallel=1
         )
         self._outcomes: GroupCommit[Outcome, bool] = GroupCommit(
-            self._finish_all, delay=delay, most=200, parallel=2
+            self._finish_all, delay=delay, most=200, parallel=1
         )
 
     async def claim(self, delivery_id: UUID) -> Claim | Withheld:

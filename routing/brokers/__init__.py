@@ -30,7 +30,9 @@ async def open_broker(settings: HubSettings, pool: asyncpg.Pool, worker_id: UUID
     """
     broker: Broker
     if settings.broker_url is not None:
-        broker = RabbitMQBroker(settings.broker_url.get_secret_value(), ca=settings.broker_ca, prefix=settings.broker_prefix)
+        broker = RabbitMQBroker(
+            settings.broker_url.get_secret_value(), ca=settings.broker_ca, prefix=settings.broker_prefix
+        )
     else:
         broker = PostgresBroker(pool, worker_id)
     await broker.open()

@@ -84,13 +84,14 @@ class Settler:
                         self.writing.difference_update(rows)
                         later = []
                 pause = 0.1
-            except (*GONE, asyncpg.PostgresError) as error:
+            except Exception as error:  # nobody else writes settlements: whatever it was, it is tried again
                 self._done = done + self._done
                 self._later = later + self._later
                 log.warning(
                     "Settlements could not be written; the hub tries again.",
                     extra={"reason": type(error).__name__, "parcels": len(self.writing)},
                 )
+                import sys; print("SETTLER", type(error).__mro__, error, file=sys.stderr, flush=True)
                 await asyncio.sleep(pause)
                 pause = min(2.0, pause * 2)
         self._task = None
