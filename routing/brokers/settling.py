@@ -8,8 +8,6 @@ from uuid import UUID
 
 import asyncpg
 
-from registry.storage.database import GONE
-
 log = logging.getLogger(__name__)
 
 COLLECT_SECONDS = 0.003
@@ -91,7 +89,6 @@ class Settler:
                     "Settlements could not be written; the hub tries again.",
                     extra={"reason": type(error).__name__, "parcels": len(self.writing)},
                 )
-                import sys; print("SETTLER", type(error).__mro__, error, file=sys.stderr, flush=True)
                 await asyncio.sleep(pause)
                 pause = min(2.0, pause * 2)
         self._task = None
