@@ -133,7 +133,14 @@ class Kit:
         connector = self.connector(self.read_settings(sandbox))
         target = OpenTarget(TargetConfig("kit", "kit", concurrency=concurrency, timeout=20), connector)
         http = open_session()
-        bench = Bench(connector, target, sandbox, Context("kit", http), self.new_message, catcher.lines)
+        bench = Bench(
+            connector,
+            target,
+            sandbox,
+            Context("kit", http, getattr(sandbox, "services", dict)()),
+            self.new_message,
+            catcher.lines,
+        )
         try:
             if opened:
                 await connector.open(bench.context)

@@ -40,7 +40,10 @@ class Seen:
 
 @runtime_checkable
 class Sandbox(Protocol):
-    """A faithful fake of one outside system on a loopback port of its own."""
+    """A faithful fake of one outside system on a loopback port of its own.
+
+    One that stands for a service of the hub itself also has `services()`: what the connector finds in its context.
+    """
 
     received: list[Seen]
     """Every message that arrived complete, repeats too, oldest first."""

@@ -2,31 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import Any
-
-from connectors.contract import Context
 from connectors.registry import RegistryConnector
 from connectors.registry.sandbox import RegistrySandbox, example_message
-from connectors.testing import connector_suite
+from connectors.testing import check, connector_suite, kit_for
 
-_started: list[RegistrySandbox] = []
-
-
-def _sandbox() -> RegistrySandbox:
-    _started[:] = [RegistrySandbox()]
-    return _started[0]
+TestConformance = connector_suite(RegistryConnector, sandbox=RegistrySandbox, message=example_message)
 
 
-class _Sandboxed(RegistryConnector):
-    """The connector itself; only the composition root's services are the sandbox's."""
-
-    # The kit looks for the connector's files beside its module.
-    __module__ = RegistryConnector.__module__
-
-    async def open(self, ctx: Context) -> None:
-        services: dict[str, Any] = {**_started[0].services(), **ctx.services}
-        await super().open(replace(ctx, services=services))
-
-
-TestConformance = connector_suite(_Sandboxed, sandbox=_sandbox, message=example_message)
+def test_the_command_finds_the_sandbox_and_its_services_by_itself() -> None:
+    """What `hub connector check registry` runs: the kit lends the sandbox's services to the connector."""
+    outcomes = check(kit_for(RegistryConnector), up_to="bronze")
+    assert outcomes
+    assert {outcome.result for outcome in outcomes} == {"held"}
