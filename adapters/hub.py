@@ -15,8 +15,10 @@ from typing import Any
 
 import asyncpg
 
+from adapters import fitting
 from canonical_model.errors import ConfigError, HubError
 from canonical_model.message import uuid7
+from connectors.discovery import discover
 from connectors.runtime import ConnectorRuntime
 from connectors.targets import load_targets
 from mappings.engine import MappingStore
@@ -132,6 +134,7 @@ class Hub:
             group_commit_ms=settings.group_commit_ms,
         )
         self.people = PeopleStore(self.pool, self.vault, self.vault.blind)
+        self._closers.append(self.people.close)
 
     async def _open_flow(self) -> None:
         settings = self.settings
@@ -143,11 +146,14 @@ class Hub:
             self._tasks.append(asyncio.create_task(self._relay.run(), name="relay"))
         if self.role in {Role.ALL, Role.WORKER}:
             folder = self.config_dir / "targets"
+            configured = load_targets(folder) if folder.is_dir() else []
+            connectors = discover()
             self.targets = ConnectorRuntime(
-                load_targets(folder) if folder.is_dir() else [], {"people": self.people, "pool": self.pool}
+                configured, {"people": self.people, "pool": self.pool}, connectors=connectors
             )
             for route in self.routes:
                 self.targets.get(route.target)
+            fitting.check(self.routes, configured, connectors)
             await self.targets.open()
             self._closers.append(self.targets.close)
             store = DeliveryStore(self.pool, self.id, self.intake, group_commit_ms=settings.group_commit_ms)
@@ -247,6 +253,7 @@ def load_configuration(folder: Path) -> tuple[MappingStore, RouteBook]:
     own = folder / "mappings"
     mappings = MappingStore.load(*([own] if own.is_dir() else []))
     routes = load_routes(folder / "routes")
+    fitting.check(routes)
     for route in routes:
         if route.mapping is not None:
             # A delivery records the exact version it was mapped with.

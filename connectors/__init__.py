@@ -1,6 +1,16 @@
 """How the hub talks to outside systems: the contract, its runtime and the built-in connectors."""
 
-from connectors.contract import Callback, Connector, Context, Exchange, Health, Manifest, Receipt, Repeat, Settings
+from connectors.contract import (
+    Callback,
+    Connector,
+    Context,
+    Exchange,
+    Health,
+    Manifest,
+    Receipt,
+    Repeat,
+    Settings,
+)
 from connectors.errors import ConfigError, Defect, HubError, Refused, Unavailable, Unknown
 
 __all__ = [

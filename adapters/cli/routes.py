@@ -8,13 +8,15 @@ from typing import Annotated, Any, Final
 
 import typer
 
+from adapters import fitting
 from adapters.cli.output import ERR, OUT, print_json
 from adapters.hub import Hub
 from canonical_model.cloudevents import STRUCTURED, parse_http, to_message
 from canonical_model.errors import ConfigError, HubError
 from canonical_model.message import Message
 from canonical_model.types import check_data
-from connectors.targets import load_targets
+from connectors.discovery import discover
+from connectors.targets import TargetConfig, load_targets
 from mappings.engine import MappingStore
 from registry.settings import load_settings
 from routing.routes import Route, RouteBook, load_routes, parse_route
@@ -60,9 +62,10 @@ def read_all(folder: Path) -> tuple[list[Route], list[HubError]]:
 def misfits(folder: Path, routes: Sequence[Route]) -> list[HubError]:
     """Return what does not fit between routes, targets and mappings of a configuration folder."""
     wrong: list[HubError] = []
-    targets: set[str] | None = None
+    targets: dict[str, TargetConfig] | None = None
+    connectors = discover(lambda _broken: None)
     try:
-        targets = {target.name for target in load_targets(folder / "targets")}
+        targets = {target.name: target for target in load_targets(folder / "targets")}
     except ConfigError as error:
         wrong.append(error)
     own = folder / "mappings"
@@ -72,6 +75,9 @@ def misfits(folder: Path, routes: Sequence[Route]) -> list[HubError]:
     except ConfigError as error:
         wrong.append(error)
     for route in routes:
+        wrong += fitting.idle_types(route)
+        if targets is not None and (misfit := fitting.untaken_types(route, targets, connectors)) is not None:
+            wrong.append(misfit)
         if targets is not None and route.target not in targets:
             wrong.append(
                 ConfigError(

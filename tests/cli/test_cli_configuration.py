@@ -48,6 +48,45 @@ def test_the_check_names_every_wrong_file_and_not_only_the_first(hub: Any, confi
     }
 
 
+@pytest.mark.parametrize(
+    ("route", "said"),
+    [
+        (
+            "when: {type: org.openspp.civil_evnt.registered.v1}\nto: registry",
+            ("civil_evnt", "Did you mean org.openspp.civil_event.registered.v1?"),
+        ),
+        (
+            "when: {type: [org.openspp.person.*, 'com.else.*']}\nto: registry",
+            ("com.else.*", "docs/canonical-model.md"),
+        ),
+        (
+            "when: {type: org.openspp.payment.*}\nto: registry",
+            ("org.openspp.payment.instructed.v1", "the connector takes org.openspp.person.upserted.v1"),
+        ),
+        (
+            "when: {type: 'org.openspp.*', condition: \"kind == 'payment.result'\"}\nto: registry",
+            (),
+        ),
+    ],
+)
+def test_a_route_of_types_nobody_sends_or_takes_is_refused(
+    hub: Any, config: Path, route: str, said: tuple[str, ...]
+) -> None:
+    (config / "routes" / "a.yaml").write_text(f"route: a\n{route}\n")
+    ran = hub("routes", "check", "--json")
+    assert ran.code == (2 if said else 0)
+    assert {one["code"] for one in ran.json["problems"]} == ({"route-invalid"} if said else set())
+    text = "\n".join(f"{one['detail']} {one['remedy']}" for one in ran.json["problems"])
+    for part in said:
+        assert part in text
+    if said:
+        started = hub(
+            "serve", "--config", str(config), "--data", str(config.parent), "--port", "0", "--role", "worker"
+        )
+        assert started.code == 2, started.out + started.err
+        assert said[0] in started.err
+
+
 def test_explain_says_of_each_route_why_or_why_not(hub: Any, config: Path, folder: Path) -> None:
     (folder / "m.json").write_bytes(orjson.dumps(BIRTH))
     ran = hub("routes", "explain", "m.json", "--partner", "civil-registry", "--json")

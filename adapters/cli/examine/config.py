@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Iterator, Mapping
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Final
 
@@ -15,8 +14,7 @@ from adapters.cli.examine.findings import Finding, fail, of_error, ok, warn
 from adapters.cli.routes import misfits, read_all
 from adapters.http.security import load_partners
 from canonical_model.errors import HubError
-from canonical_model.types import MESSAGE_TYPES
-from connectors.contract import Connector, Context, Health
+from connectors.contract import Context, Health
 from connectors.discovery import Broken, discover
 from connectors.network import open_session
 from connectors.runtime import ConnectorRuntime, defect_of
@@ -86,28 +84,12 @@ def _targets(folder: Path, routes: list[Route]) -> Iterator[Finding]:
             yield of_error("targets", error)
         else:
             well += 1
-            yield from _never_taken(target, known[target.connector], routes)
     for name in sorted({target.name for target in targets} - {route.target for route in routes}):
         yield warn(
             "targets", f"No route goes to the target {name}.", "Write a route, or remove the target's file."
         )
     if well == len(targets):
         yield ok("targets", f"{well} targets are set up.")
-
-
-def _never_taken(target: TargetConfig, connector: type[Connector], routes: list[Route]) -> Iterator[Finding]:
-    """Warn of routes all of whose known message types the connector says it does not take."""
-    for route in routes:
-        types = [name for name in MESSAGE_TYPES if route.takes_type(name)]
-        if route.target != target.name or not types:
-            continue
-        if not any(fnmatchcase(name, glob) for name in types for glob in connector.manifest.sends):
-            yield warn(
-                "routes",
-                f"The route {route.name} sends {', '.join(types[:3])} to {target.name}, whose connector "
-                f"{target.connector} takes {', '.join(connector.manifest.sends)}.",
-                "Correct `when.type` or `to` of the route.",
-            )
 
 
 def _partners(folder: Path, routes: list[Route]) -> Iterator[Finding]:
