@@ -9,11 +9,12 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, Final, cast
 
 from connectors.contract import Connector, Manifest, Settings
+from registry.logs import log
 
 GROUP: Final = "openspp.connectors"
 OURS: Final = "openspp-hub"
 _METHODS: Final = ("open", "close", "probe", "send", "ask", "receive")
-_log = logging.getLogger("openspp.connectors")
+_LOG = logging.getLogger("openspp.connectors")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,8 @@ class Broken:
 
 
 def _warn(broken: Broken) -> None:
-    _log.warning("connector %s of package %s left out: %s", broken.name, broken.package, broken.reason)
+    # The reason is free text; `hub connector list` shows it.
+    log(_LOG, logging.WARNING, "connector-left-out", connector=broken.name, name=broken.package)
 
 
 def contract_gap(candidate: Any) -> str | None:

@@ -17,12 +17,13 @@ from connectors.discovery import Broken, discover
 from connectors.errors import ConfigError, Defect, HubError, Unavailable, Unknown
 from connectors.network import open_session
 from connectors.targets import TargetConfig, build_settings, load_targets
+from registry.logs import log
 
 __all__ = ["Broken", "ConnectorRuntime", "OpenTarget", "TargetConfig", "discover", "load_targets"]
 
 _REOPEN_PAUSE: Final = 5.0
 _PROBE_SECONDS: Final = 10.0
-_log = logging.getLogger("openspp.connectors")
+_LOG = logging.getLogger("openspp.connectors")
 
 
 def defect_of(error: BaseException, target: str) -> Defect:
@@ -124,9 +125,9 @@ class OpenTarget:
             async with asyncio.timeout(self._timeout):
                 await self._reopen()
         except Unavailable as error:
-            _log.warning("target %s is not available yet: %s", self.name, error.code)
+            log(_LOG, logging.WARNING, "target-away-at-start", target=self.name, code=error.code)
         except TimeoutError:
-            _log.warning("target %s is not available yet: it did not answer in time", self.name)
+            log(_LOG, logging.WARNING, "target-away-at-start", target=self.name, code="target-timeout")
         except HubError:
             raise
         except Exception as error:
@@ -141,7 +142,7 @@ class OpenTarget:
                 await self._inner.close()
         except Exception as error:
             # Closing must reach every target; what one of them does wrong is reported and passed over.
-            _log.warning("target %s did not close cleanly: %s", self.name, type(error).__name__)
+            log(_LOG, logging.WARNING, "target-close-failed", error=error, target=self.name)
 
     async def _reopen(self) -> None:
         loop = asyncio.get_running_loop()

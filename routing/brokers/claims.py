@@ -9,11 +9,12 @@ from uuid import UUID
 
 import asyncpg
 
+from registry.logs import log
 from registry.storage.database import GONE
 from routing.brokers.contract import Handler, Parcel
 from routing.brokers.settling import Settler
 
-log = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 CHANNEL = "hub_outbox"
 CLAIM_SECONDS = 10.0
@@ -64,13 +65,13 @@ class PostgresReceived:
         """Give it up: the row goes, the delivery stays and says what became of it."""
         row, self._row = self._row, 0
         if row:
-            log.error(
-                "A parcel was given up.",
-                extra={
-                    "delivery": str(self.parcel.delivery_id),
-                    "route": self.parcel.route,
-                    "reason": reason,
-                },
+            log(
+                _LOG,
+                logging.ERROR,
+                "broker-parcel-given-up",
+                delivery_id=self.parcel.delivery_id,
+                route=self.parcel.route,
+                reason_code=reason,
             )
             self._claimer.settler.done(row)
             self._claimer.release(row)
@@ -161,9 +162,12 @@ class Claimer:
                 found = await self._claim(wanted)
                 pause = 0.1
             except (*GONE, asyncpg.PostgresError) as error:
-                log.warning(
-                    "Parcels could not be claimed; the hub tries again.",
-                    extra={"route": self.route, "reason": type(error).__name__},
+                log(
+                    _LOG,
+                    logging.WARNING,
+                    "broker-claim-failed",
+                    route=self.route,
+                    error_class=type(error).__name__,
                 )
                 await asyncio.sleep(pause)
                 pause = min(2.0, pause * 2)
@@ -203,9 +207,13 @@ class Claimer:
             await self._handler(received)
         except asyncio.CancelledError:
             raise
-        except Exception:
-            log.exception(
-                "A handler failed; its parcel is tried again.",
-                extra={"delivery": str(received.parcel.delivery_id)},
+        except Exception as error:
+            log(
+                _LOG,
+                logging.ERROR,
+                "broker-handler-failed",
+                error=error,
+                route=self.route,
+                delivery_id=received.parcel.delivery_id,
             )
             received.retry(AFTER_FAULT_SECONDS)

@@ -23,9 +23,10 @@ from pika.exceptions import (
 )
 
 from canonical_model.errors import ConfigError, HubError, Unavailable
+from registry.logs import log
 from routing.brokers.wire import WireConnection
 
-log = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 # pika reports each failed attempt as a dozen errors with stack traces; the hub says it once, in its own words.
 logging.getLogger("pika").setLevel(logging.CRITICAL)
 
@@ -247,9 +248,14 @@ class Link:
             assert self._lost is not None
             reason = await asyncio.shield(self._lost)
             self._forget()
-            log.warning(
-                "The broker connection was lost; the hub reconnects.",
-                extra={"link": self.name, "reason": type(reason).__name__},
+            log(
+                _LOG,
+                logging.WARNING,
+                "broker-connection-lost",
+                broker="rabbitmq",
+                phase=self.name,
+                code=_as_hub_error(reason).code,
+                error_class=type(reason).__name__,
             )
             while True:
                 await asyncio.sleep(random.uniform(pause / 2, pause))  # noqa: S311 - jitter needs no secrecy
@@ -258,15 +264,24 @@ class Link:
                 except HubError as error:
                     self._at += 1
                     pause = min(high, pause * 2)
-                    log.warning(
-                        "The broker does not answer yet.", extra={"link": self.name, "code": error.code}
+                    log(
+                        _LOG,
+                        logging.WARNING,
+                        "broker-still-away",
+                        broker="rabbitmq",
+                        phase=self.name,
+                        code=error.code,
                     )
-                except Exception:
+                except Exception as error:
                     self._at += 1
                     pause = min(high, pause * 2)
-                    log.exception(
-                        "Preparing the broker connection failed; the hub tries again.",
-                        extra={"link": self.name},
+                    log(
+                        _LOG,
+                        logging.ERROR,
+                        "broker-connection-unprepared",
+                        error=error,
+                        broker="rabbitmq",
+                        phase=self.name,
                     )
                 else:
                     pause = low
@@ -324,9 +339,8 @@ class Link:
     def _on_blocked(self, _connection: Any, _frame: Any) -> None:
         self.blocked = True
         self.usable.clear()
-        log.warning(
-            "The broker is short of memory or disk and takes no parcels for now.", extra={"link": self.name}
-        )
+        # Short of memory or disk, it takes no parcels for now.
+        log(_LOG, logging.WARNING, "broker-blocked", broker="rabbitmq", phase=self.name)
 
     def _on_unblocked(self, _connection: Any, _frame: Any) -> None:
         self.blocked = False

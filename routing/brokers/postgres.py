@@ -17,12 +17,13 @@ from uuid import UUID
 import asyncpg
 
 from canonical_model.errors import Unavailable
+from registry.logs import log
 from registry.storage.database import GONE
 from routing.brokers.claims import CHANNEL, Claimer
 from routing.brokers.contract import Handler, Parcel
 from routing.brokers.settling import Settler
 
-log = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 AWAY = (*GONE, asyncpg.PostgresError)
 
@@ -97,10 +98,9 @@ class PostgresBroker:
         try:
             await self._run("execute", GIVE_BACK, [self._worker], [])
             await self._run("execute", "DELETE FROM worker WHERE id = $1", self._worker)
-        except Unavailable:
-            log.warning(
-                "The database is away; other workers take this worker's parcels when it is found silent."
-            )
+        except Unavailable as error:
+            # Other workers take this worker's parcels when it is found silent.
+            log(_LOG, logging.WARNING, "broker-parcels-not-given-back", code=error.code)
 
     async def declare(self, routes: Sequence[str]) -> None:
         """Nothing has to be made: a route is a value in a column."""
@@ -180,9 +180,13 @@ class PostgresBroker:
                     await self._watch(connection)
                 pause = 0.2
             except AWAY as error:
-                log.warning(
-                    "The broker's database connection was lost; the hub reconnects.",
-                    extra={"reason": type(error).__name__},
+                log(
+                    _LOG,
+                    logging.WARNING,
+                    "broker-connection-lost",
+                    broker="postgres",
+                    code="database-unavailable",
+                    error_class=type(error).__name__,
                 )
             await asyncio.sleep(pause)
             pause = min(5.0, pause * 2)
@@ -199,7 +203,7 @@ class PostgresBroker:
             while not connection.is_closed():
                 if await connection.fetchval(BEAT, self._worker, timeout=5.0):
                     # The row was gone: others took us for dead and were given what we held.
-                    log.warning("This worker was silent for too long; others were given its parcels.")
+                    log(_LOG, logging.WARNING, "worker-taken-for-dead", worker=self._worker)
                 for claimer in self._claimers:
                     claimer.wake()
                 await self._bury(connection)
@@ -223,6 +227,4 @@ class PostgresBroker:
             if dead:
                 await connection.execute(GIVE_BACK, dead, [], timeout=30.0)
         if dead:
-            log.warning(
-                "Parcels of silent workers were given back.", extra={"workers": [str(item) for item in dead]}
-            )
+            log(_LOG, logging.WARNING, "worker-parcels-given-back", worker=dead, count=len(dead))

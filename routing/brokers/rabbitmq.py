@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from canonical_model.errors import ConfigError, HubError
+from registry.logs import log
 from routing.brokers.confirms import Batch, ConfirmWindow
 from routing.brokers.contract import Handler, Parcel
 from routing.brokers.link import Channel, Link, away, open_channel, parse_urls
@@ -27,7 +28,7 @@ from routing.brokers.wire import (
     publish_method,
 )
 
-log = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 
 class RabbitMQBroker:
@@ -123,10 +124,7 @@ class RabbitMQBroker:
                 await batch.done
         except TimeoutError:
             # Whatever confirms come later come too late: begin anew on another connection.
-            log.warning(
-                "The broker confirmed no parcel in time; the hub reconnects.",
-                extra={"unconfirmed": batch.open},
-            )
+            log(_LOG, logging.WARNING, "broker-confirms-late", in_flight=batch.open)
             self._spawn(self._sender.drop())
         if not batch.confirmed and (window.closed or batch.open):
             raise away("the connection was lost before a parcel was confirmed")
@@ -257,16 +255,20 @@ class RabbitMQBroker:
                 await setup.close()
                 await subscription.attach(connection)
             except HubError as error:
-                log.warning(
-                    "A subscription could not be renewed yet.",
-                    extra={"route": subscription.route, "code": error.code},
+                log(
+                    _LOG,
+                    logging.WARNING,
+                    "broker-subscription-not-renewed",
+                    route=subscription.route,
+                    code=error.code,
                 )
                 pause = min(10.0, pause * 2)
             else:
                 return
 
     def _returned(self, window: ConfirmWindow, method: Any, body: bytes) -> None:
-        log.error("No queue took a parcel; it stays in the outbox.", extra={"route": method.routing_key})
+        # The parcel stays in the outbox.
+        log(_LOG, logging.ERROR, "broker-parcel-unroutable", route=method.routing_key)
         window.returned(method.exchange, method.routing_key, body)
 
     def _spawn(self, work: Any) -> None:

@@ -8,7 +8,9 @@ from uuid import UUID
 
 import asyncpg
 
-log = logging.getLogger(__name__)
+from registry.logs import log
+
+_LOG = logging.getLogger(__name__)
 
 COLLECT_SECONDS = 0.003
 WRITE_SECONDS = 10.0
@@ -52,10 +54,8 @@ class Settler:
         if self._task is not None:
             _, late = await asyncio.wait({self._task}, timeout=seconds)
             for task in late:
-                log.warning(
-                    "Settlements were not written; those parcels come again.",
-                    extra={"parcels": len(self.writing)},
-                )
+                # Those parcels come again.
+                log(_LOG, logging.WARNING, "broker-settlements-unwritten", count=len(self.writing))
                 task.cancel()
                 await asyncio.wait({task}, timeout=1.0)
 
@@ -85,9 +85,12 @@ class Settler:
             except Exception as error:  # nobody else writes settlements: whatever it was, it is tried again
                 self._done = done + self._done
                 self._later = later + self._later
-                log.warning(
-                    "Settlements could not be written; the hub tries again.",
-                    extra={"reason": type(error).__name__, "parcels": len(self.writing)},
+                log(
+                    _LOG,
+                    logging.WARNING,
+                    "broker-settlements-delayed",
+                    error_class=type(error).__name__,
+                    count=len(self.writing),
                 )
                 await asyncio.sleep(pause)
                 pause = min(2.0, pause * 2)

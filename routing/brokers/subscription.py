@@ -12,6 +12,7 @@ from typing import Any, Protocol
 from pika.exceptions import AMQPError
 
 from canonical_model.errors import HubError
+from registry.logs import log
 from routing.brokers.contract import Handler, Parcel
 from routing.brokers.link import Channel, open_channel
 from routing.brokers.wire import (
@@ -25,7 +26,7 @@ from routing.brokers.wire import (
     decode_ids,
 )
 
-log = logging.getLogger(__name__)
+_LOG = logging.getLogger(__name__)
 
 AFTER_FAULT_SECONDS = 1.0
 """Delay before a parcel whose handler failed is tried again."""
@@ -181,9 +182,7 @@ class Subscription:
         try:
             await tray.channel.call("basic_cancel", self._tag)
         except HubError as error:
-            log.debug(
-                "The subscription ended with its channel.", extra={"route": self.route, "code": error.code}
-            )
+            log(_LOG, logging.DEBUG, "broker-subscription-ended", route=self.route, code=error.code)
             return
         tray.on_empty = lambda: self._spawn(tray.channel.close())
         if tray.in_hand <= 0:
@@ -212,9 +211,13 @@ class Subscription:
                     tray.ack(tag)
                     return
             except HubError as error:
-                log.warning(
-                    "A parcel could not be set aside yet.",
-                    extra={"delivery": str(parcel.delivery_id), "code": error.code},
+                log(
+                    _LOG,
+                    logging.WARNING,
+                    "broker-parcel-not-set-aside",
+                    route=self.route,
+                    delivery_id=parcel.delivery_id,
+                    code=error.code,
                 )
             await asyncio.sleep(pause)
             pause = min(2.0, pause * 2)
@@ -233,7 +236,7 @@ class Subscription:
     def _take_odd(self, tray: Tray, _channel: Any, method: Any, _properties: Any, _body: bytes) -> None:
         """Take what is not shaped like a parcel: the fast way leaves it to pika."""
         tray.in_hand += 1
-        log.error("A parcel cannot be read and goes to the dead queue.", extra={"route": self.route})
+        log(_LOG, logging.ERROR, "broker-parcel-unreadable", route=self.route)
         tray.nack(method.delivery_tag, requeue=False)
 
     def _take(self, tray: Tray, tag: int, redelivered: bool, properties: bytes, body: bytes) -> None:
@@ -245,7 +248,7 @@ class Subscription:
             delivery_id, message_id = decode_ids(body)
             found = decode_headers(properties)
         except ValueError:
-            log.error("A parcel cannot be read and goes to the dead queue.", extra={"route": self.route})
+            log(_LOG, logging.ERROR, "broker-parcel-unreadable", route=self.route)
             tray.nack(tag, requeue=False)
             return
         headers = {name: str(found[name]) for name in KEPT_HEADERS if name in found}
@@ -265,9 +268,13 @@ class Subscription:
             await self._handler(received)
         except asyncio.CancelledError:
             raise
-        except Exception:
-            log.exception(
-                "A handler failed; its parcel is tried again.",
-                extra={"delivery": str(received.parcel.delivery_id)},
+        except Exception as error:
+            log(
+                _LOG,
+                logging.ERROR,
+                "broker-handler-failed",
+                error=error,
+                route=self.route,
+                delivery_id=received.parcel.delivery_id,
             )
             received.retry(AFTER_FAULT_SECONDS)

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from urllib.parse import urlsplit, urlunsplit
 
+import orjson
 import pika
 import pytest
 from brokers.behaviour import (
@@ -25,6 +26,7 @@ from services.proxy import Proxy, dial_tcp
 from services.rabbitmq import Server
 
 from canonical_model.errors import ConfigError
+from registry.logs import LogFormatter
 from routing.brokers import Broker, RabbitMQBroker
 from routing.brokers.topology import TIERS, tier_for
 
@@ -254,3 +256,19 @@ class TestRabbitMQBroker(BrokerBehaviour):
         await eventually(broker.healthy)
         await publish_all(broker, [sent := parcel()])
         await until(lambda: inbox.ids == [sent.delivery_id])
+
+    async def test_a_lost_connection_is_told_by_its_event_name_and_code(
+        self, kit: RabbitKit, caplog: pytest.LogCaptureFixture
+    ) -> None:
+        broker = await kit.open()
+        kit.proxy(broker).cut()
+
+        def told() -> list[dict[str, object]]:
+            lines = (orjson.loads(LogFormatter().format(record)) for record in caplog.records)
+            return [line for line in lines if line["event"] == "broker-connection-lost"]
+
+        await until(lambda: bool(told()))
+        line = told()[0]
+        assert (line["broker"], line["code"]) == ("rabbitmq", "broker-unavailable")
+        assert line["phase"] in {"publish", "consume"}
+        assert "dropped" not in line

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
+import orjson
 import pytest
 from pydantic import Field, SecretStr
 
@@ -14,6 +15,7 @@ from connectors.discovery import contract_gap
 from connectors.errors import ConfigError, Defect, Refused, Unavailable, Unknown
 from connectors.runtime import ConnectorRuntime, TargetConfig, discover, load_targets
 from connectors.targets import build_settings, seconds
+from registry.logs import LogFormatter
 
 SECRET_TEXT = "Amina Yusuf 4412"
 
@@ -385,3 +387,17 @@ def test_the_built_in_webhook_is_discovered_and_a_broken_package_is_only_reporte
 def test_the_contract_gap_of_a_class_is_named() -> None:
     assert contract_gap(Plain) is None
     assert "manifest" in str(contract_gap(dict))
+
+
+async def test_a_target_away_at_the_start_is_told_by_event_name_target_and_code(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    runtime = ConnectorRuntime([TargetConfig("t", "plain")], connectors={"plain": Plain})
+    inner = runtime.get("t")._inner
+    assert isinstance(inner, Plain)
+    inner.open_error = Unavailable(SECRET_TEXT, code="target-unavailable")
+    await runtime.open()
+    await runtime.close()
+    (record,) = (one for one in caplog.records if one.name == "openspp.connectors")
+    line = orjson.loads(LogFormatter().format(record))
+    assert (line["event"], line["target"], line["code"]) == ("target-away-at-start", "t", "target-unavailable")
