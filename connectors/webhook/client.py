@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 import orjson
 from multidict import CIMultiDict
@@ -13,6 +15,9 @@ from yarl import URL
 from connectors.errors import ConfigError
 from connectors.http import Reply, http_request
 from connectors.network import AddressGuard, GuardedResolver, open_session
+
+_CODE: Final = re.compile(r"(?!.*[0-9]{5})[a-z][a-z0-9]*(?:[-_.][a-z0-9]+){0,5}")
+_CODE_CHARS: Final = 40
 
 
 def tls_context(ca_file: Path | None, cert_file: Path | None, key_file: Path | None) -> ssl.SSLContext:
@@ -75,7 +80,10 @@ class WebhookClient:
 
 
 def problem_code(reply: Reply) -> str | None:
-    """Return the machine-readable code of a problem+json answer when it cannot be anything but a code."""
+    """Return the code of a problem+json answer: its `code`, or the last segment of its `type`, when it has the shape of one.
+
+    `title` and `detail` are texts of the other side and may name a person, whatever their shape; they are never read.
+    """
     if not reply.headers.get("Content-Type", "").lower().startswith("application/problem+json") or reply.cut:
         return None
     try:
@@ -84,20 +92,15 @@ def problem_code(reply: Reply) -> str | None:
         return None
     if not isinstance(body, dict):
         return None
-    for name in ("code", "type", "title"):
-        value = body.get(name)
-        if isinstance(value, str):
-            slug = value.rstrip("/").rpartition("/")[2].rpartition(":")[2] if name == "type" else value
-            if _is_code(slug):
-                return slug
+    code, kind = body.get("code"), body.get("type")
+    if isinstance(code, str) and _is_code(code):
+        return code
+    if isinstance(kind, str) and kind != "about:blank":
+        slug = kind.rstrip("/").rpartition("/")[2].rpartition(":")[2]
+        return slug if _is_code(slug) else None
     return None
 
 
 def _is_code(text: str) -> bool:
-    """Say whether a text has the shape of a code: short lower-case words joined by - _ or ., no run of four digits."""
-    if not 2 <= len(text) <= 64 or not text[0].isalpha():
-        return False
-    words = text.replace("-", " ").replace("_", " ").replace(".", " ").split(" ")
-    shape = all(w and w.isascii() and w.isalnum() and w == w.lower() for w in words)
-    digits = sum(c.isdigit() for c in text)
-    return shape and digits <= 3 and len(words) > 1
+    """Say whether a text has the shape of a code: at most 40 characters and no run of digits that could be a number of a person."""
+    return len(text) <= _CODE_CHARS and _CODE.fullmatch(text) is not None

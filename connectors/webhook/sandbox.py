@@ -160,5 +160,5 @@ class WebhookSandbox:
 
 def _problem(status: int, code: str) -> web.Response:
     return web.json_response(
-        {"title": code, "status": status}, status=status, content_type="application/problem+json"
+        {"code": code, "status": status}, status=status, content_type="application/problem+json"
     )

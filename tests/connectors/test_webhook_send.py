@@ -6,13 +6,16 @@ from typing import Any
 
 import orjson
 import pytest
+from multidict import CIMultiDict, CIMultiDictProxy
 
 from canonical_model.message import Message, new_traceparent
 from connectors.contract import Repeat
 from connectors.errors import ConfigError, HubError, Refused, Unavailable, Unknown
+from connectors.http import Reply
 from connectors.runtime import ConnectorRuntime, OpenTarget, TargetConfig
 from connectors.testing.sandbox import Mode
 from connectors.webhook import WebhookConnector
+from connectors.webhook.client import problem_code
 from connectors.webhook.sandbox import WebhookSandbox
 
 
@@ -147,6 +150,30 @@ async def test_a_refusal_shows_the_code_of_the_problem_and_nothing_else(rig: Rig
     rig.sandbox.switch(Mode.REFUSE)
     with pytest.raises(Refused, match="type-not-expected"):
         await target.send(message(), soon())
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        ({"title": "duplicate of maria garcia"}, None),
+        ({"title": "maria-garcia"}, None),
+        ({"code": "duplicate of maria garcia", "title": "x-y"}, None),
+        ({"code": "record-19840317"}, None),
+        ({"code": "a" * 41}, None),
+        ({"code": "a-b-c-d-e-f-g"}, None),
+        ({"type": "about:blank", "title": "maria-garcia"}, None),
+        ({"type": "https://example.org/errors?who=maria"}, None),
+        ({"code": "duplicate_record.v2"}, "duplicate_record.v2"),
+        ({"type": "https://example.org/errors/duplicate"}, "duplicate"),
+        ({"type": "urn:problem:type-not-expected"}, "type-not-expected"),
+        ({"code": "Not A Code", "type": "urn:problem:gone"}, "gone"),
+    ],
+)
+def test_only_what_has_the_shape_of_a_code_is_kept_of_a_remote_problem(
+    body: dict[str, str], code: str | None
+) -> None:
+    headers = CIMultiDictProxy(CIMultiDict({"Content-Type": "application/problem+json"}))
+    assert problem_code(Reply(422, headers, orjson.dumps(body), False, 0.0)) == code
 
 
 async def test_a_conflict_is_a_receipt_when_the_operator_says_it_means_a_repeat(rig: Rig) -> None:
