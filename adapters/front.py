@@ -47,6 +47,16 @@ def free_port(host: str) -> int:
         return int(probe.getsockname()[1])
 
 
+def checks_of(hub: Hub) -> dict[str, Callable[[], Awaitable[Check]]]:
+    """Return what must hold for a process of the hub to be ready."""
+
+    async def check(part: str) -> Check:
+        well, note = await hub.check(part)
+        return Check(well, note)
+
+    return {part: partial(check, part) for part in ("database", "schema", "broker", "disk", "clock")}
+
+
 class Front:
     """Serves a hub over HTTP from `start` to `stop`."""
 
@@ -87,7 +97,7 @@ class Front:
             mappings=hub.mappings,
             pool=hub.pool,
             broker=hub.broker,
-            checks=self._checks(),
+            checks=checks_of(hub),
             extra=self._extensions(),
             hub=hub,
         )
@@ -110,13 +120,6 @@ class Front:
         trace = Trace(hub.pool, hub.vault.blind)
         replayer = Replayer(hub.pool, hub.vault.blind, hub.routes)
         return [messages_extension(trace, replayer), console.extend]
-
-    def _checks(self) -> dict[str, Callable[[], Awaitable[Check]]]:
-        async def check(part: str) -> Check:
-            well, note = await self.hub.check(part)
-            return Check(well, note)
-
-        return {part: partial(check, part) for part in ("database", "schema", "broker", "disk", "clock")}
 
     async def stop(self) -> None:
         """Finish the requests under way and stop listening; safe to call twice."""

@@ -55,6 +55,14 @@ class HubSettings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = Field(
         8080, description="Port the HTTP server listens on; 0 picks one."
     )
+    metrics_host: str = Field(
+        "127.0.0.1",
+        min_length=1,
+        description="Address of the metrics listener; what it answers names no person and needs no token.",
+    )
+    metrics_port: Annotated[int, Field(ge=0, le=65535)] = Field(
+        0, description="Port of the metrics listener of any role; 0 has none."
+    )
     tls_cert: Path | None = Field(None, description="Server certificate chain (PEM).")
     tls_key: Path | None = Field(None, description="Private key of the server certificate (PEM).")
     behind_tls_proxy: bool = Field(

@@ -5,17 +5,24 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import os
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
+import asyncpg
+import pika.exceptions
 import typer
 
 from adapters.cli.output import OUT
 from adapters.embedded import OPERATOR, OutsideWorld, write_config
-from adapters.front import Front
+from adapters.front import Front, checks_of
+from adapters.http.watch import Watch
 from adapters.hub import Hub, Role
-from canonical_model.errors import ConfigError
+from canonical_model.errors import ConfigError, HubError, Unavailable
 from registry import logs
 from registry.logs import log
 from registry.settings import HubSettings, load_settings
@@ -70,39 +77,149 @@ async def _serve(settings: HubSettings, role: Role) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for name in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(name, stop.set)
-    outside: OutsideWorld | None = None
-    if settings.config_dir is None:
+    stop = _Stop()
+    serving = _Serving(settings, role)
+    try:
+        with starting():
+            said = await serving.start()
+        stop.started()
+        for line in said:
+            OUT.print(line)
+        await stop.wait()
+        log(_LOG, logging.INFO, "hub-stopping", role=role.value)
+    except asyncio.CancelledError:
+        if not stop.asked:
+            raise
+        log(_LOG, logging.INFO, "hub-start-given-up", role=role.value)
+    finally:
+        await serving.stop()
+
+
+class _Stop:
+    """The wish to end: the first signal ends in order, also in the middle of the start, the second one at once."""
+
+    def __init__(self) -> None:
+        loop = asyncio.get_running_loop()
+        self.asked = False
+        self._event = asyncio.Event()
+        self._starting = asyncio.current_task(loop)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._ask, number)
+
+    def _ask(self, number: int) -> None:
+        if self.asked:
+            # Somebody is out of patience; what was not finished is found again by the next start.
+            os._exit(128 + number)
+        self.asked = True
+        self._event.set()
+        if self._starting is not None:
+            self._starting.cancel()
+
+    def started(self) -> None:
+        """From now on a signal is waited for and interrupts nothing."""
+        self._starting = None
+
+    async def wait(self) -> None:
+        """Return when the first signal has come."""
+        await self._event.wait()
+
+
+class _Serving:
+    """The parts of one process, started and stopped together."""
+
+    def __init__(self, settings: HubSettings, role: Role) -> None:
+        self._settings = settings
+        self._role = role
+        self._outside: OutsideWorld | None = None
+        self._hub = Hub(settings, role)
+        self._front = Front(self._hub)
+        self._watch = Watch(settings.metrics_host, settings.metrics_port, checks_of(self._hub))
+
+    async def start(self) -> list[str]:
+        """Start every part and return what to say of it."""
+        settings, role, hub = self._settings, self._role, self._hub
+        if settings.config_dir is None:
+            await self._start_outside()
+        await hub.open()
+        url = await self._front.start() if role in {Role.ALL, Role.API} else ""
+        watched = await self._watch.start() if settings.metrics_port else ""
+        log(
+            _LOG, logging.INFO, "hub-started", role=role.value, version=version("openspp-hub"),
+            broker=hub.broker.name, routes=len(hub.routes),
+        )  # fmt: skip
+        said = [
+            f"OpenSPP Hub ({role.value}) listens on {url}   console: {url}/console   API: {url}/docs"
+            if url
+            else f"OpenSPP Hub ({role.value}) runs."
+        ]
+        if watched:
+            said.append(f"Metrics: {watched}/metrics")
+        if self._outside is not None:
+            said.append(f"Sandboxes stand in for the outside systems. A token: hub token {OPERATOR}")
+        return said
+
+    async def _start_outside(self) -> None:
+        settings = self._settings
         if settings.host not in {"127.0.0.1", "localhost", "::1"}:
             raise ConfigError(
                 f"Without a configuration the hub serves sandboxes, and on loopback only, not on {settings.host}.",
                 code="embedded-not-loopback",
                 remedy="Name your configuration folder in HUB_CONFIG_DIR; docs/quickstart.md shows how to make one.",
             )
-        outside = OutsideWorld()
-        await outside.start()
-        write_config(settings.data_dir, webhook=outside.ministry.settings(), email=outside.mailbox.settings())
-    hub = Hub(settings, role)
-    front = Front(hub)
+        self._outside = OutsideWorld()
+        await self._outside.start()
+        write_config(
+            settings.data_dir,
+            webhook=self._outside.ministry.settings(),
+            email=self._outside.mailbox.settings(),
+        )
+
+    async def stop(self) -> None:
+        """Stop what was started, in the order that loses nothing."""
+        await self._front.stop()
+        await self._watch.stop()
+        await self._hub.close()
+        if self._outside is not None:
+            await self._outside.stop()
+
+
+@contextmanager
+def starting() -> Iterator[None]:
+    """Turn what the drivers raise during the start into errors of the hub, which say what to do."""
     try:
-        await hub.open()
-        url = await front.start() if role in {Role.ALL, Role.API} else ""
-        log(_LOG, logging.INFO, "hub-started", state=role.value, count=len(hub.routes))
-        if url:
-            OUT.print(
-                f"OpenSPP Hub ({role.value}) listens on {url}   console: {url}/console   API: {url}/docs"
-            )
-        else:
-            OUT.print(f"OpenSPP Hub ({role.value}) runs.")
-        if outside is not None:
-            OUT.print(f"Sandboxes stand in for the outside systems. A token: hub token {OPERATOR}")
-        await stop.wait()
-        log(_LOG, logging.INFO, "hub-stopping", state=role.value)
-    finally:
-        await front.stop()
-        await hub.close()
-        if outside is not None:
-            await outside.stop()
+        yield
+    except HubError:
+        raise
+    except asyncpg.InsufficientPrivilegeError as error:
+        raise ConfigError(
+            "The database user may not do what the hub needs. Nothing was started.",
+            code="database-privileges",
+            remedy="Use the user who owns the hub's tables; `hub doctor` shows what is missing.",
+        ) from error
+    except (
+        asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, EOFError, TimeoutError,
+    ) as error:  # fmt: skip
+        raise Unavailable(
+            f"The database failed during the start ({type(error).__name__}). Nothing was started.",
+            code="database-unavailable",
+            remedy="Look into the database's log; `hub doctor` checks it. Then start again.",
+        ) from error
+    except pika.exceptions.AMQPError as error:
+        raise Unavailable(
+            f"The broker failed during the start ({type(error).__name__}). Nothing was started.",
+            code="broker-unavailable",
+            remedy="Look into the broker's log; `hub doctor` checks it. Then start again.",
+        ) from error
+    except ConnectionError as error:
+        raise Unavailable(
+            f"A connection broke during the start ({type(error).__name__}). Nothing was started.",
+            code="hub-unavailable",
+            remedy="`hub doctor` says which part does not answer.",
+        ) from error
+    except OSError as error:
+        raise ConfigError(
+            f"A file the hub needs cannot be used: {error.filename or 'unnamed'} ({type(error).__name__}). "
+            "Nothing was started.",
+            code="settings-invalid",
+            remedy="Give the hub's user the right to read its configuration and to write its data folder.",
+        ) from error

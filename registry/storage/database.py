@@ -27,6 +27,11 @@ GONE = (
     asyncpg.CrashShutdownError,
     asyncpg.TooManyConnectionsError,
     asyncpg.ReadOnlySQLTransactionError,
+    asyncpg.InsufficientResourcesError,  # disk or memory full, too many connections
+    asyncpg.OperatorInterventionError,  # cancelled, shut down, crashed
+    asyncpg.TransactionRollbackError,  # deadlock or serialization: nothing was written, the same may be tried again
+    asyncpg.LockNotAvailableError,
+    asyncpg.PostgresSystemError,
     OSError,
     TimeoutError,
 )
@@ -100,6 +105,13 @@ async def open_pool(
             code="database-refused",
             remedy="Check user, password and database name in HUB_DATABASE_URL.",
         ) from error
+    except (asyncpg.ClientConfigurationError, ValueError) as error:
+        # The driver's own text would show the URL.
+        raise ConfigError(
+            f"HUB_DATABASE_URL is not a PostgreSQL URL ({type(error).__name__}). Nothing was started.",
+            code="database-refused",
+            remedy="Write it as postgresql://user:password@host:5432/database, special characters percent-encoded.",
+        ) from None
     except GONE as error:
         raise Unavailable(
             f"The database does not answer ({type(error).__name__}).",

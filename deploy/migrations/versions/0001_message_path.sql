@@ -58,6 +58,8 @@ CREATE TABLE delivery (
     next_at       timestamptz,
     worker        uuid,
     claimed_at    timestamptz,
+    held_until    timestamptz,                 -- until then an unfinished send may still reach the target
+    pointed_at    timestamptz NOT NULL DEFAULT now(),  -- when a pointer to it was last put into the outbox
     code          text,
     reason        text,
     reference     text,
