@@ -320,10 +320,12 @@ async def test_an_outside_issuer_is_asked_for_new_keys_but_not_flooded() -> None
         await verifier.verify(signed(keys[0], iss=issuer))
         keys.append(SigningKey.generate())
         for number in range(5):
-            with pytest.raises(TokenRefused):
+            with pytest.raises(Unavailable) as caught:
                 await verifier.verify(signed(keys[1], iss=issuer, jti=str(number)))
+            assert caught.value.retry_after == 30 - number
+            now[0] += 1
         assert asked[0] == 1
-        now[0] += 31
+        now[0] += 26
         await verifier.verify(signed(keys[1], iss=issuer))
         assert asked[0] == 2
         broken[0] = True
@@ -334,6 +336,41 @@ async def test_an_outside_issuer_is_asked_for_new_keys_but_not_flooded() -> None
             await TokenVerifier([silent]).verify(signed(keys[0], iss=silent.issuer))
     with pytest.raises(ConfigError):
         OutsideIssuer("http://issuer.example", AUDIENCE, lambda: session)
+
+
+async def test_an_invented_key_shuts_nobody_with_a_new_key_out() -> None:
+    now, asked = [0.0], [0]
+    keys = [SigningKey.generate()]
+
+    async def discovery(request: web.Request) -> web.Response:
+        return web.json_response({"issuer": issuer, "jwks_uri": f"{issuer}/keys"})
+
+    async def jwks(request: web.Request) -> web.Response:
+        asked[0] += 1
+        return web.json_response({"keys": [dict(key.public) for key in keys]})
+
+    app = web.Application()
+    app.router.add_get("/.well-known/openid-configuration", discovery)
+    app.router.add_get("/keys", jwks)
+    invented = SigningKey.generate()
+    async with TestServer(app) as server, aiohttp.ClientSession() as session:
+        issuer = f"http://127.0.0.1:{server.port}"
+        verifier = TokenVerifier([OutsideIssuer(issuer, AUDIENCE, lambda: session, clock=lambda: now[0])])
+        await verifier.verify(signed(keys[0], iss=issuer))
+        now[0] = 31
+        with pytest.raises(TokenRefused):
+            await verifier.verify(signed(invented, iss=issuer))
+        keys.append(SigningKey.generate())
+        for moment, token in ((32, signed(invented, iss=issuer)), (40, signed(keys[1], iss=issuer))):
+            now[0] = moment
+            with pytest.raises(Unavailable) as caught:
+                await verifier.verify(token)
+            assert caught.value.code == "issuer-unavailable"
+            assert caught.value.retry_after == 61 - moment
+        assert asked[0] == 2
+        now[0] = 61
+        await verifier.verify(signed(keys[1], iss=issuer))
+        assert asked[0] == 3
 
 
 def test_wrong_partners_are_told_by_place_and_never_by_value(tmp_path: Path) -> None:

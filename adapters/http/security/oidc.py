@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, Final
@@ -44,34 +45,46 @@ class OutsideIssuer:
         self._keys: Mapping[str, VerifyKey] = {}
         self._asked = -ASK_SECONDS
         self._fetched = -FRESH_SECONDS
+        self._questions = self._answered = 0
+        """How many questions were put, and which was the last one answered."""
         self._lock = asyncio.Lock()
 
     async def key(self, kid: str | None) -> VerifyKey | None:
-        """Return the issuer's key of this id, asking the issuer when it is unknown or an hour has passed."""
+        """Return the issuer's key of this id, asking the issuer when it is unknown or an hour has passed.
+
+        None means that the issuer itself has just said it has no such key. While it may not be asked again yet, an unknown
+        key raises `Unavailable`: the key may be a new one, and a refusal would send its owner away for good.
+        """
         found = pick(self._keys.values(), kid)
         if found is not None and self._clock() - self._fetched < FRESH_SECONDS:
             return found
+        asked_before = self._questions
         async with self._lock:
             if self._clock() - self._asked >= ASK_SECONDS:
                 await self._refresh()
-        if not self._keys:
-            raise Unavailable(
-                "The keys of the outside issuer cannot be had, so its tokens cannot be checked.",
-                code="issuer-unavailable",
-                remedy="Check that the hub reaches the address in HUB_OIDC_ISSUER.",
-                retry_after=ASK_SECONDS,
-            )
         # Keys outlive a silent issuer: what was trusted an hour ago is better than refusing every partner.
-        return pick(self._keys.values(), kid)
+        found = pick(self._keys.values(), kid)
+        # Without an id there is nothing new to learn: the issuer has several keys.
+        answered = self._answered > asked_before or (kid is None and bool(self._keys))
+        if found is None and not answered:
+            raise Unavailable(
+                "The key of the token is not known, and the outside issuer cannot be asked for it at this moment.",
+                code="issuer-unavailable",
+                remedy="Send the request again after Retry-After; the hub must reach the address in HUB_OIDC_ISSUER.",
+                retry_after=max(1.0, math.ceil(self._asked + ASK_SECONDS - self._clock())),
+            )
+        return found
 
     async def _refresh(self) -> None:
         self._asked = self._clock()
+        self._questions += 1
         try:
             document = await self._get(f"{self.issuer.rstrip('/')}/.well-known/openid-configuration")
             if document.get("issuer") != self.issuer:
                 raise KeyRefused("the discovery document names another issuer")
             self._keys = keys_of_set(await self._get(_must_be_safe(document.get("jwks_uri"))))
             self._fetched = self._clock()
+            self._answered = self._questions
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError, ConfigError) as error:
             log(_LOG, logging.WARNING, "issuer-keys-unread", error=error)
 
