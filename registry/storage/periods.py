@@ -2,16 +2,34 @@
 
 from __future__ import annotations
 
+import logging
 from datetime import UTC, datetime, timedelta
-from typing import Final, Literal
+from typing import Final, Literal, TypeAlias
 
 import asyncpg
+from asyncpg.pool import PoolConnectionProxy
 
+from canonical_model.errors import Unavailable
 from canonical_model.message import uuid7_floor
+from registry.logs import log
+from registry.storage.database import database_errors
 
 Length = Literal["day", "month"]
 PARTITIONED: Final = ("message", "delivery", "attempt", "audit_event")
 LOCK: Final = 0x6F70_6570
+_LOG = logging.getLogger(__name__)
+_APPEND_ONLY: Final = frozenset({"audit_event"})
+_UNTRUNCATED: Final = "audit_no_truncate"
+_LOCK_WAIT: Final = "2s"
+_WAIT: Final = 10.0
+_TRIES: Final = 5
+_EXISTS: Final = (
+    "SELECT to_regclass($1) IS NOT NULL AND ($2::text IS NULL OR EXISTS "
+    "(SELECT FROM pg_trigger WHERE tgrelid = to_regclass($1) AND tgname = $2))"
+)
+# The hub's own role may own no tables: then the owner makes and drops partitions with `hub db partitions --make`.
+_LATER: Final = (asyncpg.LockNotAvailableError, asyncpg.InsufficientPrivilegeError)
+_Connection: TypeAlias = asyncpg.Connection | PoolConnectionProxy
 
 
 def start_of(at: datetime, length: Length) -> datetime:
@@ -32,47 +50,107 @@ def _name(table: str, start: datetime, length: Length) -> str:
 async def ensure(
     pool: asyncpg.Pool, length: Length, *, now: datetime | None = None, ahead: int = 3
 ) -> list[str]:
-    """Make the partitions of this and the next `ahead` periods (and of yesterday's); return the names made. Safe to repeat."""
+    """Make the partitions of this and the next `ahead` periods (and of yesterday's); return the names made. Safe to repeat.
+
+    A table is made on its own and then attached, which lets readers and writers of the parent go on. A partition that
+    cannot be made within two seconds is logged and left to the next round while the one of `now` is there; raises
+    `Unavailable` (`database-unavailable`) when that one is missing after several tries, or the database is away.
+    """
     moment = now or datetime.now(UTC)
     made: list[str] = []
-    last = start_of(moment, length)
-    for _ in range(ahead):
-        last = next_start(last, length)
-    async with pool.acquire() as connection, connection.transaction():
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
-        # A day back: ids made just before midnight may be written just after it.
-        start = start_of(moment - timedelta(days=1), length)
-        while start <= last:
-            end = next_start(start, length)
-            for table in PARTITIONED:
-                name = _name(table, start, length)
-                if await connection.fetchval("SELECT to_regclass($1)", name) is None and not await _covered(
-                    connection, table, start, end
-                ):
-                    await connection.execute(
-                        f"CREATE TABLE {name} PARTITION OF {table} "
-                        f"FOR VALUES FROM ('{uuid7_floor(start)}') TO ('{uuid7_floor(end)}')"
-                    )
-                    made.append(name)
-            start = end
+    async with (
+        database_errors("making the partitions of the store"),
+        pool.acquire(timeout=_WAIT) as connection,
+    ):
+        for left in reversed(range(_TRIES)):
+            late = await _make_missing(connection, length, moment, ahead, made)
+            if not late:
+                break
+            lacking = [table for table in PARTITIONED if not await _holds(connection, table, moment)]
+            if not lacking:
+                log(_LOG, logging.WARNING, "partitions-wait", error=late[-1], count=len(late))
+                break
+            if not left:
+                raise Unavailable(
+                    f"No partition of {lacking[0]} holds the present time and none could be made ({type(late[-1]).__name__}).",
+                    code="database-unavailable",
+                    remedy="Run `hub db partitions --make` as the owner of the tables; end transactions that hold a lock on them.",
+                    retry_after=10,
+                ) from late[-1]
     return made
 
 
-async def _covered(
-    connection: asyncpg.pool.PoolConnectionProxy, table: str, start: datetime, end: datetime
-) -> bool:
-    """Say whether another partition already holds part of the range (the length was changed)."""
+async def _make_missing(
+    connection: _Connection, length: Length, moment: datetime, ahead: int, made: list[str]
+) -> list[Exception]:
+    """Make what is missing, adding the names to `made`; return why others could not be made now."""
+    late: list[Exception] = []
+    last = start_of(moment, length)
+    for _ in range(ahead):
+        last = next_start(last, length)
+    # A day back: ids made just before midnight may be written just after it.
+    start = start_of(moment - timedelta(days=1), length)
+    while start <= last:
+        end = next_start(start, length)
+        for table in PARTITIONED:
+            name = _name(table, start, length)
+            if await connection.fetchval(_EXISTS, name, _UNTRUNCATED if table in _APPEND_ONLY else None):
+                continue
+            try:
+                async with connection.transaction():
+                    # Whoever waits for a lock makes all who come later wait behind it, so nobody waits for long.
+                    await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_WAIT}'")
+                    await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
+                    if await _make(connection, table, name, start, end):
+                        made.append(name)
+            except _LATER as error:
+                late.append(error)
+        start = end
+    return late
+
+
+async def _make(connection: _Connection, table: str, name: str, start: datetime, end: datetime) -> bool:
+    """Make one partition and what guards it; say whether the table is new."""
+    new = await connection.fetchval("SELECT to_regclass($1)", name) is None
+    if new:
+        if await _covered(connection, table, start, end):
+            return False
+        # Attached afterwards, a new partition needs no exclusive lock on its parent.
+        await connection.execute(f"CREATE TABLE {name} (LIKE {table} INCLUDING ALL)")
+        await connection.execute(
+            f"ALTER TABLE {table} ATTACH PARTITION {name} "
+            f"FOR VALUES FROM ('{uuid7_floor(start)}') TO ('{uuid7_floor(end)}')"
+        )
+    if table in _APPEND_ONLY:
+        # Triggers of statements stay with the parent, so each partition needs its own.
+        await connection.execute(
+            f"CREATE OR REPLACE TRIGGER {_UNTRUNCATED} BEFORE TRUNCATE ON {name} "
+            "FOR EACH STATEMENT EXECUTE FUNCTION audit_is_append_only()"
+        )
+    return new
+
+
+async def _bounds(connection: _Connection, table: str) -> list[tuple[str, str]]:
+    """Return first and past-the-last id of every partition, in the order of time."""
     rows = await connection.fetch(
         "SELECT pg_get_expr(c.relpartbound, c.oid) AS bound FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhrelid "
-        "WHERE i.inhparent = $1::text::regclass",
+        "WHERE i.inhparent = $1::text::regclass ORDER BY 1",
         table,
     )
-    low, high = uuid7_floor(start), uuid7_floor(end)
-    for row in rows:
-        parts = str(row["bound"]).split("'")
-        if len(parts) >= 4 and parts[1] < str(high) and parts[3] > str(low):
-            return True
-    return False
+    split = [str(row["bound"]).split("'") for row in rows]
+    return [(parts[1], parts[3]) for parts in split if len(parts) >= 4]
+
+
+async def _covered(connection: _Connection, table: str, start: datetime, end: datetime) -> bool:
+    """Say whether another partition already holds part of the range (the length was changed)."""
+    low, high = str(uuid7_floor(start)), str(uuid7_floor(end))
+    return any(first < high and past > low for first, past in await _bounds(connection, table))
+
+
+async def _holds(connection: _Connection, table: str, moment: datetime) -> bool:
+    """Say whether a partition takes what is written at this moment."""
+    at = str(uuid7_floor(moment))
+    return any(first <= at < past for first, past in await _bounds(connection, table))
 
 
 async def drop_ended(pool: asyncpg.Pool, *, now: datetime | None = None) -> list[str]:
