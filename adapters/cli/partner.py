@@ -100,10 +100,10 @@ def check_command(folder: Folder = None, as_json: Json = False) -> None:
             remedy="Make it; docs/partners.md shows every key. Without it nobody may call the hub.",
         )
     hints = [
-        f"{partner.name}: client {client.id} has no secret, so only an outside issuer can give it tokens"
+        f"{partner.name}: client {client.id} has neither secret nor issuer, so only `hub token` can give it tokens"
         for partner in partners.values()
         for client in partner.clients
-        if client.secret is None
+        if client.secret is None and client.issuer is None
     ]
     hints += [
         f"{partner.name}: has no scope, so it may do nothing"

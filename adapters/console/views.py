@@ -45,7 +45,11 @@ _POLICY: Final = (
     "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; form-action 'self'; "
     "base-uri 'none'; frame-ancestors 'none'"
 )
-_STATIC: Final[Mapping[str, str]] = {"console.css": "text/css", "console.js": "text/javascript", "icon.svg": "image/svg+xml"}
+_STATIC: Final[Mapping[str, str]] = {
+    "console.css": "text/css",
+    "console.js": "text/javascript",
+    "icon.svg": "image/svg+xml",
+}
 _LANGUAGE_COOKIE: Final = "hub_language"
 _STREAM_SECONDS: Final = 600.0
 _HEARTBEAT: Final = 15.0
@@ -114,11 +118,18 @@ class Console:
                     _same_site(request)
                 response = await view(request)
             except web.HTTPRedirection as redirect:
-                response = web.Response(status=redirect.status, headers={"Location": redirect.headers["Location"]})
+                response = web.Response(
+                    status=redirect.status, headers={"Location": redirect.headers["Location"]}
+                )
             except HubError as error:
                 response = self._failed(request, error, request_id)
             except web.HTTPException as error:
-                response = self._failed(request, Refused("There is nothing at this address.", code="resource-not-found"), request_id, error.status)
+                response = self._failed(
+                    request,
+                    Refused("There is nothing at this address.", code="resource-not-found"),
+                    request_id,
+                    error.status,
+                )
             except ConnectionError:
                 raise
             except Exception as error:
@@ -137,7 +148,11 @@ class Console:
             if session is None or not session.may(Scope.CONSOLE_READ):
                 if request.method == "GET" and not request.path.endswith("/events"):
                     raise web.HTTPSeeOther("/console/login")
-                raise Refused("You are not signed in, or no longer.", code="token-missing", remedy="Sign in and try again.")
+                raise Refused(
+                    "You are not signed in, or no longer.",
+                    code="token-missing",
+                    remedy="Sign in and try again.",
+                )
             return await view(request, session)
 
         return self._open(guarded)
@@ -151,7 +166,9 @@ class Console:
             return None
         return replace(session, scopes=session.scopes & frozenset(map(str, partner.scopes)))
 
-    def _failed(self, request: web.Request, error: HubError, request_id: str, status: int | None = None) -> web.Response:
+    def _failed(
+        self, request: web.Request, error: HubError, request_id: str, status: int | None = None
+    ) -> web.Response:
         note_fault(error, request_id)
         fault = fault_of(error)
         ours = is_ours(error)
@@ -168,7 +185,13 @@ class Console:
         )
 
     def _render(
-        self, request: web.Request, session: Session | None, template: str, *, status: int = 200, **values: Any
+        self,
+        request: web.Request,
+        session: Session | None,
+        template: str,
+        *,
+        status: int = 200,
+        **values: Any,
     ) -> web.Response:
         chosen = request.query.get("lang", "")
         language = chosen if chosen in LANGUAGE_NAMES else request.cookies.get(_LANGUAGE_COOKIE, "")
@@ -187,7 +210,13 @@ class Console:
         response.headers["Vary"] = "Accept-Language, Cookie"
         if chosen in LANGUAGE_NAMES:
             response.set_cookie(
-                _LANGUAGE_COOKIE, chosen, path="/console", samesite="Strict", httponly=True, secure=self._secure, max_age=31536000
+                _LANGUAGE_COOKIE,
+                chosen,
+                path="/console",
+                samesite="Strict",
+                httponly=True,
+                secure=self._secure,
+                max_age=31536000,
             )
         return response
 
@@ -220,7 +249,7 @@ class Console:
                 claims = await self._tokens.verify(fields.get("token", "").strip())
             except Refused:
                 return self._render(request, None, "login.html", status=403, code="", wrong=True)
-            found = self._partners.client(claims.client_id)
+            found = self._partners.client(claims.client_id, claims.outside)
             scopes = claims.scopes & found[0].scopes if found is not None else frozenset[str]()
             if found is None or Scope.CONSOLE_READ not in scopes:
                 return self._render(request, None, "login.html", status=403, code="", wrong=True)
@@ -229,7 +258,13 @@ class Console:
             cookie = self.signer.start(found[0].name, found[0].name, frozenset(map(str, scopes)), seconds)
         response = web.Response(status=303, headers={"Location": "/console"})
         response.set_cookie(
-            COOKIE, cookie, path="/console", httponly=True, samesite="Strict", secure=self._secure, max_age=seconds
+            COOKIE,
+            cookie,
+            path="/console",
+            httponly=True,
+            samesite="Strict",
+            secure=self._secure,
+            max_age=seconds,
         )
         return response
 
@@ -266,7 +301,11 @@ class Console:
     async def _find(self, request: web.Request, session: Session) -> web.Response:
         """Find by what may name a person: the value comes in the body, is hashed, and is not shown again."""
         fields = await self._form(request, session)
-        given = {name: fields[name].strip() for name in ("subject", "originid", "partner") if fields.get(name, "").strip()}
+        given = {
+            name: fields[name].strip()
+            for name in ("subject", "originid", "partner")
+            if fields.get(name, "").strip()
+        }
         if not given.get("subject") and not given.get("originid"):
             raise web.HTTPSeeOther("/console")
         if "originid" in given and session.partner is not None:
@@ -376,7 +415,9 @@ class Console:
         if kind is None:
             raise Refused("There is nothing at this address.", code="resource-not-found")
         body = resources.files("adapters.console").joinpath("static", name).read_bytes()
-        return web.Response(body=body, content_type=kind, charset="utf-8", headers={"Cache-Control": "max-age=300"})
+        return web.Response(
+            body=body, content_type=kind, charset="utf-8", headers={"Cache-Control": "max-age=300"}
+        )
 
 
 def _word(report: Report, done: str) -> str:
@@ -398,7 +439,9 @@ def _uuid(text: str) -> UUID:
     try:
         return UUID(text)
     except ValueError:
-        raise Refused("There is no message with this id that you may see.", code="message-not-found") from None
+        raise Refused(
+            "There is no message with this id that you may see.", code="message-not-found"
+        ) from None
 
 
 def _same_site(request: web.Request) -> None:
@@ -413,7 +456,10 @@ def _same_site(request: web.Request) -> None:
 
 async def _fields(request: web.Request) -> Mapping[str, str]:
     """Return the text fields of a small form."""
-    if request.content_type != "application/x-www-form-urlencoded" or (request.content_length or 0) > _FORM_LIMIT:
+    if (
+        request.content_type != "application/x-www-form-urlencoded"
+        or (request.content_length or 0) > _FORM_LIMIT
+    ):
         raise Refused("This is not a form of the console. Nothing was done.", code="form-expired")
     async with asyncio.timeout(30):
         posted = await request.post()

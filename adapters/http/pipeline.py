@@ -86,7 +86,7 @@ class Authentication:
         self._identify(await self._tokens.verify(token), call)
 
     def _identify(self, claims: Claims, call: Call) -> None:
-        found = self._partners.client(claims.client_id)
+        found = self._partners.client(claims.client_id, claims.outside)
         if found is None:
             raise RequestRefused(
                 "The token belongs to no active partner of this hub. Nothing was accepted.",

@@ -21,6 +21,7 @@ from adapters.http.security import (
     SigningKey,
     TokenIssuer,
     TokenVerifier,
+    TrustedIssuer,
     hash_secret,
 )
 from adapters.http.services import Services
@@ -94,7 +95,12 @@ async def serve_with(tmp_path: Path) -> AsyncIterator[Serve]:
     open_clients: list[TestClient[web.Request, web.Application]] = []
 
     async def start(
-        intake: Any, *, pool: asyncpg.Pool | None = None, more: tuple[Partner, ...] = (), **settings: Any
+        intake: Any,
+        *,
+        pool: asyncpg.Pool | None = None,
+        more: tuple[Partner, ...] = (),
+        issuers: tuple[TrustedIssuer, ...] = (),
+        **settings: Any,
     ) -> Served:
         key = SigningKey.generate()
         known = partners(*more)
@@ -102,7 +108,7 @@ async def serve_with(tmp_path: Path) -> AsyncIterator[Serve]:
             settings=HubSettings(data_dir=tmp_path, **settings),
             intake=intake,
             partners=known,
-            tokens=TokenVerifier([OwnIssuer.of(ISSUER, AUDIENCE, key)]),
+            tokens=TokenVerifier([OwnIssuer.of(ISSUER, AUDIENCE, key), *issuers]),
             issuer=TokenIssuer(key, issuer=ISSUER, audience=AUDIENCE, partners=known),
             mappings=MappingStore.load(),
             pool=pool,

@@ -373,6 +373,46 @@ async def test_an_invented_key_shuts_nobody_with_a_new_key_out() -> None:
         assert asked[0] == 3
 
 
+async def test_a_client_belongs_to_one_issuer(serve_with: Any) -> None:
+    key = SigningKey.generate()
+
+    async def discovery(request: web.Request) -> web.Response:
+        return web.json_response({"issuer": issuer, "jwks_uri": f"{issuer}/keys"})
+
+    async def jwks(request: web.Request) -> web.Response:
+        return web.json_response({"keys": [dict(key.public)]})
+
+    app = web.Application()
+    app.router.add_get("/.well-known/openid-configuration", discovery)
+    app.router.add_get("/keys", jwks)
+    async with TestServer(app) as server, aiohttp.ClientSession() as session:
+        issuer = f"http://127.0.0.1:{server.port}"
+        clients = [{"id": "elsewhere", "issuer": issuer}, {"id": "other", "issuer": "https://other.example"}]
+        partner = Partner.model_validate(
+            {"name": "federated", "clients": clients, "scopes": ["messages:write"]}
+        )
+        closed = await serve_with(
+            Nobody(), more=(partner,), issuers=(OutsideIssuer(issuer, AUDIENCE, lambda: session),)
+        )
+        # The right issuer comes as far as the body; the same id of the hub or of another issuer is nobody.
+        named = {"iss": issuer, "sub": "account-7"}
+        assert (await refusal(closed, signed(key, **named, client_id="elsewhere")))[0] == 400
+        assert (await refusal(closed, signed(key, **named, client_id=None, azp="elsewhere")))[0] == 400
+        unknown = (403, "partner-unknown")
+        assert await refusal(closed, signed(closed.key, client_id="elsewhere")) == unknown
+        assert await refusal(closed, signed(key, **named, client_id="civil-registry")) == unknown
+        assert await refusal(closed, signed(key, **named, client_id="other")) == unknown
+        # A person's account of the outside issuer is no client, whatever it is called.
+        nameless = signed(key, iss=issuer, sub="elsewhere", client_id=None)
+        assert await refusal(closed, nameless) == (401, "token-invalid")
+
+
+def test_a_client_of_an_outside_issuer_has_no_secret_here() -> None:
+    client = {"id": "c", "issuer": "https://login.example", "secret": hash_secret(SECRET, cost=1024)}
+    with pytest.raises(ValueError, match="has its secret there"):
+        Partner.model_validate({"name": "p", "clients": [client]})
+
+
 def test_wrong_partners_are_told_by_place_and_never_by_value(tmp_path: Path) -> None:
     assert len(load_partners(None)) == len(load_partners(tmp_path)) == 0
     good = f"partners:\n  - name: a\n    clients: [{{id: a, secret: '{hash_secret('x', cost=1024)}'}}]\n    scopes: [messages:write]\n"

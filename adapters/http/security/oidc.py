@@ -30,6 +30,8 @@ _LOCAL: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 class OutsideIssuer:
     """A trusted outside issuer; satisfies `TrustedIssuer`."""
 
+    own = False
+
     def __init__(
         self,
         issuer: str,

@@ -76,10 +76,12 @@ class _Part(BaseModel):
 
 
 class Client(_Part):
-    """One OAuth client of a partner; without a secret hash it only serves tokens of an outside issuer."""
+    """One OAuth client of a partner, known to one issuer: the hub itself, or the outside one it names."""
 
     id: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:@/-]{0,199}$")]
     secret: Annotated[str | None, Field(default=None, repr=False)] = None
+    issuer: Annotated[str | None, Field(default=None, pattern=r"^https?://[^\s?#]{1,500}$")] = None
+    """The outside issuer whose tokens name this client, spelt as in their `iss`; None is the hub itself."""
 
     @field_validator("secret")
     @classmethod
@@ -89,6 +91,12 @@ class Client(_Part):
                 "must be a scrypt hash (docs/partners.md says how to make one), never the secret itself"
             )
         return value
+
+    @model_validator(mode="after")
+    def _has_one_issuer(self) -> Client:
+        if self.issuer is not None and self.secret is not None:
+            raise ValueError("a client of an outside issuer has its secret there, and none here")
+        return self
 
 
 class Rate(_Part):
@@ -125,19 +133,19 @@ class Partner(_Part):
 
 
 class Partners(Mapping[str, Partner]):
-    """Every configured partner by name, and the way from a client id to its partner."""
+    """Every configured partner by name, and the way from a client of an issuer to its partner."""
 
     def __init__(self, partners: Iterable[Partner] = ()) -> None:
         self._by_name: dict[str, Partner] = {}
-        self._by_client: dict[str, tuple[Partner, Client]] = {}
+        self._by_client: dict[tuple[str | None, str], tuple[Partner, Client]] = {}
         for partner in partners:
             if partner.name in self._by_name:
                 raise ValueError(f"the partner name {partner.name} is used twice")
             self._by_name[partner.name] = partner
             for client in partner.clients:
-                if client.id in self._by_client:
+                if (client.issuer, client.id) in self._by_client:
                     raise ValueError(f"a client id of {partner.name} is used twice")
-                self._by_client[client.id] = (partner, client)
+                self._by_client[client.issuer, client.id] = (partner, client)
 
     def __getitem__(self, name: str) -> Partner:
         return self._by_name[name]
@@ -148,9 +156,12 @@ class Partners(Mapping[str, Partner]):
     def __len__(self) -> int:
         return len(self._by_name)
 
-    def client(self, client_id: str) -> tuple[Partner, Client] | None:
-        """Return the enabled partner of a client id and that client, or None."""
-        found = self._by_client.get(client_id)
+    def client(self, client_id: str, issuer: str | None = None) -> tuple[Partner, Client] | None:
+        """Return the enabled partner of a client id and that client, or None; `issuer` is None for the hub's own clients.
+
+        Two issuers may give the same id to different clients, so an id alone says nothing.
+        """
+        found = self._by_client.get((issuer, client_id))
         return found if found is not None and found[0].enabled else None
 
 

@@ -46,6 +46,11 @@ class TrustedIssuer(Protocol):
         """The algorithms its tokens may be signed with."""
         ...
 
+    @property
+    def own(self) -> bool:
+        """Whether the issuer is the hub itself."""
+        ...
+
     async def key(self, kid: str | None) -> VerifyKey | None:
         """Return the key of this id (without an id: the only key), None when there is none.
 
@@ -62,6 +67,7 @@ class OwnIssuer:
     audience: str
     keys: tuple[VerifyKey, ...]
     algorithms: frozenset[str] = frozenset({"ES256"})
+    own: bool = True
 
     @classmethod
     def of(cls, issuer: str, audience: str, *keys: SigningKey) -> OwnIssuer:
@@ -81,6 +87,13 @@ class Claims:
     client_id: str
     scopes: frozenset[str]
     expires: float
+    own: bool = True
+    """Whether the hub itself issued the token."""
+
+    @property
+    def outside(self) -> str | None:
+        """The outside issuer the client belongs to; None for a client of the hub itself."""
+        return None if self.own else self.issuer
 
 
 def pick(keys: Iterable[VerifyKey], kid: str | None) -> VerifyKey | None:
@@ -150,7 +163,7 @@ class TokenVerifier:
         audience = payload.get("aud")
         if issuer.audience not in (audience if isinstance(audience, list) else (audience,)):
             raise TokenRefused("The token is meant for another audience.")
-        return _claims(issuer.issuer, payload)
+        return _claims(issuer, payload)
 
     def _check_times(self, payload: dict[str, Any]) -> None:
         now = self._clock()
@@ -186,13 +199,11 @@ def _parts(token: str) -> tuple[dict[str, Any], dict[str, Any]]:
     return header, payload
 
 
-def _claims(issuer: str, payload: dict[str, Any]) -> Claims:
+def _claims(issuer: TrustedIssuer, payload: dict[str, Any]) -> Claims:
+    # With an outside issuer `sub` may be a person's account, which somebody could name like a client.
+    names = ("client_id", "azp", "sub") if issuer.own else ("client_id", "azp")
     client = next(
-        (
-            value
-            for name in ("client_id", "azp", "sub")
-            if isinstance(value := payload.get(name), str) and value
-        ),
+        (value for name in names if isinstance(value := payload.get(name), str) and value),
         None,
     )
     if client is None:
@@ -202,5 +213,9 @@ def _claims(issuer: str, payload: dict[str, Any]) -> Claims:
     if not isinstance(words, list):
         raise TokenRefused("The scope of the token is neither a text nor a list.")
     return Claims(
-        issuer, client, frozenset(word for word in words if isinstance(word, str)), float(payload["exp"])
+        issuer.issuer,
+        client,
+        frozenset(word for word in words if isinstance(word, str)),
+        float(payload["exp"]),
+        issuer.own,
     )
