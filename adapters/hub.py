@@ -26,7 +26,7 @@ from registry.logs import log
 from registry.objects import ObjectStore, open_object_store
 from registry.people import PeopleStore
 from registry.settings import HubSettings
-from registry.storage import migrate, periods
+from registry.storage import migrate, origins, periods
 from registry.storage.database import GONE, database_url, open_pool
 from registry.vault import KeyEncryptionKey, Vault
 from routing import metrics
@@ -203,10 +203,7 @@ class Hub:
                 await periods.ensure(self.pool, self.settings.partition)
                 destroyed = await self.vault.destroy_expired()
                 dropped = await periods.drop_ended(self.pool)
-                await self.pool.execute(
-                    "DELETE FROM accepted_origin WHERE accepted_at < now() - make_interval(days => $1)",
-                    self.settings.origin_retention_days,
-                )
+                await origins.forget(self.pool, self.settings.origin_retention_days)
                 if destroyed or dropped:
                     log(_LOG, logging.INFO, "retention-applied", count=destroyed + len(dropped))
             except (HubError, asyncpg.PostgresError, *GONE) as error:
