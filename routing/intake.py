@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Final
@@ -14,15 +15,23 @@ import asyncpg
 
 from canonical_model.errors import HubError, Refused, Unavailable
 from canonical_model.message import Message, new_traceparent, uuid7
+from registry.logs import log
 from registry.objects import ObjectStore
 from registry.storage.database import database_errors
 from registry.storage.group import GroupCommit
 from registry.vault import DataKey, Vault, aad
+from registry.vault.blind import BlindIndex
 from routing import metrics
 from routing.conditions import ConditionError
 from routing.routes import RouteBook
 
 CHANNEL: Final = "hub_outbox"
+CHUNK: Final = 50
+"""Messages of one request made ready before others get their turn."""
+_DISCARDS: Final = 1000
+_LOG = logging.getLogger(__name__)
+HUB: Final = "hub"
+"""The partner name of messages the hub itself produces."""
 
 _ACCEPT: Final = """
 WITH i AS (
@@ -115,6 +124,19 @@ class Entry:
     deliveries: list[_Delivery] = field(default_factory=list)
 
 
+class _Digests:
+    """Hashes of bodies, each computed once while the messages of one request share it."""
+
+    def __init__(self, blind: BlindIndex) -> None:
+        self._blind = blind
+        self._last: tuple[bytes, bytes] | None = None
+
+    def of(self, raw: bytes) -> bytes:
+        if self._last is None or self._last[0] is not raw:
+            self._last = (raw, self._blind.digest("body", raw))
+        return self._last[1]
+
+
 def _order_keys(entry: Entry) -> tuple[bytes, ...]:
     return tuple(delivery.order_key for delivery in entry.deliveries if delivery.order_key is not None)
 
@@ -143,6 +165,7 @@ class Intake:
         self._group: GroupCommit[Entry, Accepted] = GroupCommit(
             self._write, delay=group_commit_ms / 1000, most=200, parallel=1, keys=_order_keys
         )
+        self._discarding: set[asyncio.Task[None]] = set()
 
     async def accept(
         self, message: Message, *, partner: str, raw: bytes, request_id: str | None = None
@@ -154,7 +177,12 @@ class Intake:
         """
         started = time.perf_counter()
         entry = await self.prepare(message, partner=partner, raw=raw, request_id=request_id)
-        accepted = await self._group.submit(entry)
+        try:
+            accepted = await self._group.submit(entry)
+        except Exception as error:
+            self._tidy([(entry, error)])
+            raise
+        self._tidy([(entry, accepted)])
         if not accepted.duplicate:
             metrics.accepted(partner, message.type)
         metrics.accept_seconds(time.perf_counter() - started)
@@ -166,14 +194,27 @@ class Intake:
         """Accept a batch; each message gets its own answer, in order, and a subject's messages keep their order."""
         started = time.perf_counter()
         pending: list[asyncio.Future[Accepted] | HubError] = []
-        for message, raw in items:
+        entries: list[Entry | None] = []
+        digests = _Digests(self._blind)
+        for number, (message, raw) in enumerate(items):
+            if number % CHUNK == CHUNK - 1:
+                await asyncio.sleep(0)
+            entry = None
             try:
-                entry = await self.prepare(message, partner=partner, raw=raw, request_id=request_id)
+                entry = await self.prepare(
+                    message, partner=partner, raw=raw, request_id=request_id, body_hash=digests.of(raw)
+                )
                 pending.append(self._group.submit(entry))
             except HubError as error:
                 pending.append(error)
+            entries.append(entry)
         futures = [one for one in pending if not isinstance(one, HubError)]
         await asyncio.gather(*futures, return_exceptions=True)
+        self._tidy(
+            (entry, one if isinstance(one, HubError) else one.exception() or one.result())
+            for entry, one in zip(entries, pending, strict=True)
+            if entry is not None and not (isinstance(one, asyncio.Future) and one.cancelled())
+        )
         answers: list[Accepted | HubError] = []
         for (message, _), one in zip(items, pending, strict=True):
             if isinstance(one, HubError):
@@ -195,30 +236,98 @@ class Intake:
         self, items: Sequence[tuple[Message, bytes]], *, partner: str, request_id: str | None = None
     ) -> list[Accepted]:
         """Accept a batch whole or not at all: one statement, and a reused id refuses every message of it."""
-        entries = [await self.prepare(m, partner=partner, raw=raw, request_id=request_id) for m, raw in items]
-        async with (
-            database_errors("storing a batch of messages"),
-            self._pool.acquire() as connection,
-            connection.transaction(),
-        ):
-            results = await self.write(connection, entries)
-            for result in results:
-                if isinstance(result, Exception):
-                    raise result
+        entries: list[Entry] = []
+        digests = _Digests(self._blind)
+        try:
+            for number, (message, raw) in enumerate(items):
+                if number % CHUNK == CHUNK - 1:
+                    await asyncio.sleep(0)
+                entries.append(
+                    await self.prepare(
+                        message, partner=partner, raw=raw, request_id=request_id, body_hash=digests.of(raw)
+                    )
+                )
+        except Exception:
+            self._discard(entries)
+            raise
+        try:
+            async with (
+                database_errors("storing a batch of messages"),
+                self._pool.acquire() as connection,
+                connection.transaction(),
+            ):
+                results = await self.write(connection, entries)
+                for result in results:
+                    if isinstance(result, Exception):
+                        raise result
+        except Exception as error:
+            self._tidy((entry, error) for entry in entries)
+            raise
+        self._tidy(zip(entries, results, strict=True))
         done = [result for result in results if isinstance(result, Accepted)]
         for entry, result in zip(entries, done, strict=True):
             if not result.duplicate:
                 metrics.accepted(partner, entry.message.type)
         return done
 
+    def _tidy(self, answered: Iterable[tuple[Entry, object]]) -> None:
+        """Remove the objects of what was surely not stored; one of an unknown fate stays, since a row may point to it."""
+        self._discard(
+            [
+                entry
+                for entry, answer in answered
+                if entry.claim is not None
+                and (
+                    answer.duplicate
+                    if isinstance(answer, Accepted)
+                    else not isinstance(answer, Unavailable) or answer.code == "overloaded"
+                )
+            ]
+        )
+
+    def _discard(self, entries: Iterable[Entry]) -> None:
+        claims = [entry.claim for entry in entries if entry.claim is not None]
+        if not claims:
+            return
+        if len(self._discarding) >= _DISCARDS:
+            log(_LOG, logging.WARNING, "objects-left", count=len(claims))
+            return
+        task = asyncio.get_running_loop().create_task(self._delete(claims))
+        self._discarding.add(task)
+        task.add_done_callback(self._discarding.discard)
+
+    async def _delete(self, claims: Sequence[str]) -> None:
+        left = 0
+        for claim in claims:
+            try:
+                await self._objects.delete(claim)
+            except HubError:
+                left += 1
+        if left:
+            log(_LOG, logging.WARNING, "objects-left", count=left)
+
     async def prepare(
-        self, message: Message, *, partner: str, raw: bytes, request_id: str | None = None
+        self,
+        message: Message,
+        *,
+        partner: str,
+        raw: bytes,
+        request_id: str | None = None,
+        body_hash: bytes | None = None,
     ) -> Entry:
-        """Match, seal and hash one message, without writing it."""
+        """Match, seal and hash one message, without writing it; `body_hash` spares hashing a `raw` hashed before."""
         if message.traceparent is None:
             message = message.model_copy(update={"traceparent": new_traceparent()})
         blind = self._blind
         matched = self.routes.match(message)
+        if not matched and partner != HUB and not self.routes.candidates(message.type):
+            # A condition that leaves a message out was meant so; a type nobody takes would vanish unnoticed.
+            raise Refused(
+                f"No route of this hub takes messages of type {message.type}; this one was not stored.",
+                code="no-route",
+                pointer="/type",
+                remedy="Ask the operator of the hub for a route, then send it again.",
+            )
         retention = max(
             (route.retention_days or self._retention for route, _ in matched), default=self._retention
         )
@@ -240,7 +349,7 @@ class Intake:
             origin_hash=blind.index("origin", f"{partner}\x00{origin}")
             if origin is not None
             else message.id.bytes,
-            body_hash=blind.digest("body", raw),
+            body_hash=blind.digest("body", raw) if body_hash is None else body_hash,
             subject_hash=None if message.subject is None else blind.index("subject", message.subject),
             correlation_hash=None
             if message.correlationid is None
@@ -368,3 +477,5 @@ class Intake:
     async def drain(self) -> None:
         """Return once every message handed in is committed or answered with an error."""
         await self._group.drain()
+        while self._discarding:
+            await asyncio.gather(*self._discarding)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from canonical_model.errors import ConfigError, Refused
 from canonical_model.message import Message
 from canonical_model.tracing import continued_traceparent
 from canonical_model.types import check_data
+from routing.intake import CHUNK
 
 MESSAGE_TYPE: Final = "org.openspp.civil_event.registered.v1"
 MAPPING: Final = "dci.crvs_vital_event"
@@ -99,12 +101,14 @@ class Notifier:
             request[CORRELATION] = correlation_id(partner, message_id)
         profile = self._profiles[partner]
         notification = read_notification(envelope, profile, datetime.now(UTC))
+        call.count_messages(len(notification.events))
         self._check_signature(envelope, call.body, partner, profile)
         trace = request.headers.get("traceparent")
-        messages = [
-            self._message(notification, event, number, partner, trace)
-            for number, event in enumerate(notification.events)
-        ]
+        messages: list[Message] = []
+        for number, event in enumerate(notification.events):
+            if number % CHUNK == CHUNK - 1:
+                await asyncio.sleep(0)  # a long list must not hold up every other caller
+            messages.append(self._message(notification, event, number, partner, trace))
         # A repeat is the same when it says the same: a sender that tries again may stamp and sign it anew.
         same = orjson.dumps(envelope["message"], option=orjson.OPT_SORT_KEYS)
         accepted = await self._services.intake.accept_all(

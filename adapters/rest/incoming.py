@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Final
@@ -14,6 +15,7 @@ from canonical_model.cloudevents import MAX_BATCH, STRUCTURED, IncomingEvent, pa
 from canonical_model.errors import Refused
 from canonical_model.message import Message, uuid7
 from canonical_model.types import check_data
+from routing.intake import CHUNK
 
 _STRUCTURED_HEADERS: Final = {"content-type": STRUCTURED}
 
@@ -68,7 +70,7 @@ def read_line(line: bytes, partner: str) -> tuple[Message, bytes]:
     return message_of(event, partner), identity(event)
 
 
-def read_batch(body: bytes, partner: str) -> list[tuple[Message, bytes] | Refused]:
+async def read_batch(body: bytes, partner: str) -> list[tuple[Message, bytes] | Refused]:
     """Return the message and the identity of every event of a batch, or why it was refused.
 
     Raises `Refused` when the body as a whole is no batch.
@@ -81,7 +83,12 @@ def read_batch(body: bytes, partner: str) -> list[tuple[Message, bytes] | Refuse
             pointer="",
             remedy="Send several batches, or a stream of lines (application/x-ndjson).",
         )
-    return [_one_of_batch(event, number, partner) for number, event in enumerate(events)]
+    read: list[tuple[Message, bytes] | Refused] = []
+    for number, event in enumerate(events):
+        if number % CHUNK == CHUNK - 1:
+            await asyncio.sleep(0)  # a long batch must not hold up every other caller
+        read.append(_one_of_batch(event, number, partner))
+    return read
 
 
 def _one_of_batch(event: object, number: int, partner: str) -> tuple[Message, bytes] | Refused:

@@ -107,7 +107,8 @@ async def _send(services: Services, request: web.Request, call: Call) -> web.Str
 
 
 async def _send_batch(services: Services, request: web.Request, call: Call, body: bytes) -> web.Response:
-    read = read_batch(body, call.partner.name)
+    read = await read_batch(body, call.partner.name)
+    call.count_messages(len(read))
     good: list[tuple[Message, bytes]] = [item for item in read if isinstance(item, tuple)]
     answers = iter(
         await services.intake.accept_many(good, partner=call.partner.name, request_id=call.request_id)

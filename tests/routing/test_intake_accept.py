@@ -180,8 +180,22 @@ async def test_when_the_database_is_away_every_caller_is_told(database_url: str,
         assert all(isinstance(result, Unavailable) for result in results)
 
 
-async def test_a_message_no_route_takes_is_accepted_and_kept(path: MessagePath) -> None:
+async def test_a_type_no_route_takes_is_refused_and_not_stored(path: MessagePath) -> None:
     path.intake.routes = type(path.routes)([])
+    with pytest.raises(Refused) as refused:
+        await accept(path.intake, message("p-1"))
+    assert refused.value.code == "no-route"
+    assert await path.pool.fetchval("SELECT count(*) FROM message") == 0
+
+
+async def test_a_message_left_out_by_a_condition_is_accepted_and_kept(path: MessagePath) -> None:
+    path.intake.routes = type(path.routes)(
+        [
+            parse_route(
+                "{route: never, when: {type: 'org.openspp.*', condition: 'false'}, to: bank}", "never.yaml"
+            )
+        ]
+    )
     accepted = await accept(path.intake, message("p-1"))
     assert accepted.routes == 0
     assert await path.pool.fetchval("SELECT routes FROM message") == 0
@@ -243,3 +257,78 @@ async def test_acceptance_is_told_in_the_time_of_the_database(path: MessagePath)
     accepted = await accept(path.intake, message("p-1"))
     assert accepted.accepted_at == await path.pool.fetchval("SELECT accepted_at FROM message")
     assert abs((datetime.now(UTC) - accepted.accepted_at).total_seconds()) < 60
+
+
+async def test_the_body_of_a_batch_is_hashed_once_and_others_get_their_turn(path: MessagePath) -> None:
+    hashed: list[int] = []
+    digest = type(path.vault.blind).digest
+
+    class Counting(type(path.vault.blind)):  # type: ignore[misc]
+        def digest(self, label: str, raw: bytes) -> bytes:
+            hashed.append(len(raw))
+            return digest(self, label, raw)
+
+    path.vault.blind = Counting(path.vault.blind._key)
+    intake = path.new_intake()
+    turns = 0
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    beside = asyncio.create_task(others())
+    raw = b"x" * 100_000
+    items = [(message(originid=f"o-{n}"), raw) for n in range(400)]
+    await path.vault.current_key("message", 400)
+    before_writing: list[int] = []
+    write = intake.write
+
+    async def watched(connection: Any, prepared: Any) -> Any:
+        before_writing.append(turns)
+        return await write(connection, prepared)
+
+    intake.write = watched  # type: ignore[method-assign]
+    await intake.accept_all(items, partner="ministry")
+    beside.cancel()
+    assert hashed == [len(raw)]
+    assert before_writing[0] >= 400 // 50
+
+
+async def objects_of(folder: Path) -> set[str]:
+    return {file.name for file in (folder / "objects").rglob("*") if file.is_file()}
+
+
+async def test_what_was_not_stored_leaves_no_object_behind(path: MessagePath, tmp_path: Path) -> None:
+    pad = "x" * 6000
+    first = await accept(path.intake, message(originid="o-1", pad=pad))
+    assert (await accept(path.intake, message(originid="o-1", pad=pad))).duplicate
+    with pytest.raises(Refused):
+        await accept(path.intake, message(originid="o-1", pad=pad), raw=b"other")
+    many = [(message(originid="o-1", pad=pad), b"raw"), (message(originid="o-1", pad=pad), b"third")]
+    await path.intake.accept_many(many, partner="ministry")
+    with pytest.raises(Refused):
+        await path.intake.accept_all(
+            [(message(originid="new", pad=pad), b"raw"), (message(originid="o-1", pad=pad), b"other")],
+            partner="ministry",
+        )
+    await path.intake.accept_all([(message(originid="o-1", pad=pad), b"raw")], partner="ministry")
+    odd = message(pad=pad).model_copy(
+        update={"time": datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=14)))}
+    )
+    with pytest.raises(Exception):  # noqa: B017, PT011 - the driver's own
+        await accept(path.intake, odd)
+    await path.intake.drain()
+    assert await objects_of(tmp_path) == {str(first.message_id)}
+
+
+async def test_an_object_whose_row_may_have_been_written_stays(database_url: str, tmp_path: Path) -> None:
+    async with MessagePath(database_url, tmp_path, [route()], claim_check_bytes=4096) as path:
+        await accept(path.intake, message("p-1"))
+        await path.pool.close()
+        one = message("p-2", pad="x" * 6000).model_copy(update={"id": message().id})
+        with pytest.raises(Unavailable):
+            await accept(path.intake, one)
+        await path.intake.drain()
+        assert await objects_of(tmp_path) == {str(one.id)}
