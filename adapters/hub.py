@@ -202,7 +202,7 @@ class Hub:
             try:
                 await periods.ensure(self.pool, self.settings.partition)
                 destroyed = await self.vault.destroy_expired()
-                dropped = await periods.drop_ended(self.pool)
+                dropped = await periods.drop_ended(self.pool, self.objects)
                 await origins.forget(self.pool, self.settings.origin_retention_days)
                 if destroyed or dropped:
                     log(_LOG, logging.INFO, "retention-applied", count=destroyed + len(dropped))

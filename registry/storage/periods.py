@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, TypeAlias
+from uuid import UUID
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
@@ -12,6 +14,7 @@ from asyncpg.pool import PoolConnectionProxy
 from canonical_model.errors import Unavailable
 from canonical_model.message import uuid7_floor
 from registry.logs import log
+from registry.objects import ObjectStore
 from registry.storage.database import database_errors
 
 Length = Literal["day", "month"]
@@ -23,6 +26,8 @@ _UNTRUNCATED: Final = "audit_no_truncate"
 _LOCK_WAIT: Final = "2s"
 _WAIT: Final = 10.0
 _TRIES: Final = 5
+_OBJECTS: Final = 16
+"""Objects removed at once; bounded by the threads of the object store, which others need too."""
 _EXISTS: Final = (
     "SELECT to_regclass($1) IS NOT NULL AND ($2::text IS NULL OR EXISTS "
     "(SELECT FROM pg_trigger WHERE tgrelid = to_regclass($1) AND tgname = $2))"
@@ -153,10 +158,11 @@ async def _holds(connection: _Connection, table: str, moment: datetime) -> bool:
     return any(first <= at < past for first, past in await _bounds(connection, table))
 
 
-async def drop_ended(pool: asyncpg.Pool, *, now: datetime | None = None) -> list[str]:
+async def drop_ended(pool: asyncpg.Pool, objects: ObjectStore, *, now: datetime | None = None) -> list[str]:
     """Drop message-path partitions none of whose data keys is left and in which no delivery is live; return their names.
 
-    Audit partitions stay: an audit trail has its own retention.
+    The sealed bodies in the object store go first, so that a partition whose objects could not all be removed stays and is
+    tried again; raises `Unavailable` then. Audit partitions stay: an audit trail has its own retention.
     """
     moment = now or datetime.now(UTC)
     dropped: list[str] = []
@@ -173,23 +179,46 @@ async def drop_ended(pool: asyncpg.Pool, *, now: datetime | None = None) -> list
             if end_of_period > str(uuid7_floor(moment)):
                 continue
             suffix = row["name"].removeprefix("message_")
-            async with connection.transaction():
-                # Waiting for a long reader would make every writer wait behind this; the next round tries again.
-                await connection.execute("SET LOCAL lock_timeout = '2s'")
-                alive = await connection.fetchval(
-                    f"SELECT EXISTS (SELECT 1 FROM {row['name']} m JOIN data_key k ON k.id = m.key_id "
-                    "WHERE k.wrapped IS NOT NULL LIMIT 1)"
-                )
-                # A delivery may lie in a later partition than its message: made past midnight, or a replay.
-                live = await connection.fetchval(
-                    "SELECT EXISTS (SELECT 1 FROM delivery WHERE ended_at IS NULL AND message_id >= $1 AND message_id < $2) "
-                    f"OR EXISTS (SELECT 1 FROM delivery_{suffix} WHERE ended_at IS NULL)",
-                    begin,
-                    end_of_period,
-                )
-                if alive or live:
-                    continue
-                for table in ("attempt", "delivery", "message"):
-                    await connection.execute(f"DROP TABLE IF EXISTS {table}_{suffix}")
-                    dropped.append(f"{table}_{suffix}")
+            if not await _ended(connection, suffix, begin, end_of_period):
+                continue
+            await _remove_objects(connection, row["name"], objects)
+            try:
+                async with connection.transaction():
+                    # Waiting for a long reader would make every writer wait behind this; the next round tries again.
+                    await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_WAIT}'")
+                    if not await _ended(connection, suffix, begin, end_of_period):
+                        continue
+                    for table in ("attempt", "delivery", "message"):
+                        await connection.execute(f"DROP TABLE IF EXISTS {table}_{suffix}")
+            except _LATER as error:
+                log(_LOG, logging.WARNING, "partition-stays", error=error, partition=row["name"])
+                continue
+            dropped += [f"{table}_{suffix}" for table in ("attempt", "delivery", "message")]
     return dropped
+
+
+async def _ended(connection: _Connection, suffix: str, begin: str, end: str) -> bool:
+    """Say whether nothing of a period can be read or is still to be delivered."""
+    if await connection.fetchval(
+        f"SELECT EXISTS (SELECT 1 FROM message_{suffix} m JOIN data_key k ON k.id = m.key_id "
+        "WHERE k.wrapped IS NOT NULL LIMIT 1)"
+    ):
+        return False
+    # A delivery may lie in a later partition than its message: made past midnight, or a replay.
+    return not await connection.fetchval(
+        "SELECT EXISTS (SELECT 1 FROM delivery WHERE ended_at IS NULL AND message_id >= $1 AND message_id < $2) "
+        f"OR EXISTS (SELECT 1 FROM delivery_{suffix} WHERE ended_at IS NULL)",
+        begin,
+        end,
+    )
+
+
+async def _remove_objects(connection: _Connection, partition: str, objects: ObjectStore) -> None:
+    """Remove the objects the messages of a partition point to, some at a time; what is gone already is no error."""
+    after = UUID(int=0)
+    while rows := await connection.fetch(
+        f"SELECT id, claim FROM {partition} WHERE claim IS NOT NULL AND id > $1 ORDER BY id LIMIT {_OBJECTS}",
+        after,
+    ):
+        after = rows[-1]["id"]
+        await asyncio.gather(*(objects.delete(row["claim"]) for row in rows))

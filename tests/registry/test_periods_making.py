@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from pathlib import Path
+from uuid import UUID
 
 import asyncpg
 import pytest
 
 from canonical_model.errors import Unavailable
+from canonical_model.message import uuid7_floor
 from registry.audit import AuditEvent, record
+from registry.objects import FileObjectStore
 from registry.settings import HubSettings
 from registry.storage import periods
 from registry.storage.database import open_pool
@@ -92,3 +96,40 @@ async def test_no_partition_of_the_audit_trail_can_be_emptied(pool: asyncpg.Pool
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await pool.execute(f"TRUNCATE {partition}")
     assert await pool.fetchval("SELECT count(*) FROM audit_event") == 1
+
+
+PAST = datetime(2025, 3, 10, tzinfo=UTC)
+
+
+async def store_past(pool: asyncpg.Pool, objects: FileObjectStore, count: int) -> None:
+    await periods.ensure(pool, "month", now=PAST, ahead=0)
+    for number in range(count):
+        id_ = UUID(int=uuid7_floor(PAST).int + number)
+        await objects.put(f"message/{id_}", b"sealed")
+        await pool.execute(
+            "INSERT INTO message (id, partner, type, time, key_id, claim, size, routes) "
+            "VALUES ($1, 'ministry', 'a.b', now(), 1, $2, 6, 0)",
+            id_,
+            f"message/{id_}",
+        )
+
+
+async def test_large_bodies_go_with_their_partition(pool: asyncpg.Pool, tmp_path: Path) -> None:
+    objects = FileObjectStore(tmp_path / "objects")
+    await store_past(pool, objects, 40)
+    await objects.put("message/of-another-time", b"sealed")
+    assert "message_202503" in await periods.drop_ended(pool, objects)
+    assert [file.name for file in (tmp_path / "objects").rglob("*") if file.is_file()] == ["of-another-time"]
+    await objects.close()
+
+
+async def test_a_partition_stays_until_its_large_bodies_are_gone(pool: asyncpg.Pool, tmp_path: Path) -> None:
+    objects = FileObjectStore(tmp_path / "objects")
+    await store_past(pool, objects, 1)
+    await objects.close()
+    with pytest.raises(Unavailable):
+        await periods.drop_ended(pool, objects)
+    assert await pool.fetchval("SELECT count(*) FROM message_202503") == 1
+    again = FileObjectStore(tmp_path / "objects")
+    assert "message_202503" in await periods.drop_ended(pool, again)
+    await again.close()

@@ -580,9 +580,9 @@ async def test_after_retention_the_body_cannot_be_read_and_its_partition_goes(
         await periods.ensure(path.pool, "month")
         async with path.pool.acquire() as connection:
             await path.intake.write(connection, [entry])
-        assert await periods.drop_ended(path.pool) == []
+        assert await periods.drop_ended(path.pool, path.objects) == []
         assert await path.vault.destroy_expired(datetime.now(UTC) + timedelta(days=40)) == 1
-        assert await periods.drop_ended(path.pool) == [], "a live delivery keeps its partition"
+        assert await periods.drop_ended(path.pool, path.objects) == [], "a live delivery keeps its partition"
         with pytest.raises(Defect) as caught:
             await path.vault.key(key_id)
         assert caught.value.code == "data-key-destroyed"
@@ -590,7 +590,7 @@ async def test_after_retention_the_body_cannot_be_read_and_its_partition_goes(
         (row,) = await path.ended(1)
         assert (row["state"], row["code"]) == ("dead", "data-key-destroyed")
         assert not path.bank.sent
-        dropped = await periods.drop_ended(path.pool)
+        dropped = await periods.drop_ended(path.pool, path.objects)
         assert "message_202503" in dropped
         assert await path.pool.fetchval("SELECT count(*) FROM message") == 0
 
