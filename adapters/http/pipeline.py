@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Awaitable, Callable, Sequence
-from functools import lru_cache
+from functools import lru_cache, partial
 from ipaddress import ip_address
 from typing import Any, Final
 
@@ -26,7 +26,14 @@ Stage = Callable[[web.Request, Call], Awaitable[None] | None]
 Endpoint = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 REQUEST_ID: Final = "X-Request-ID"
-_SAFE_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_HEX: Final = re.compile(r"[0-9a-f]{16,64}", re.IGNORECASE)
+_RANDOM_ID: Final = re.compile(
+    r"[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"  # UUID (RFC 9562)
+    r"|[0-7][0-9A-HJKMNP-TV-Z]{25}"  # ULID
+    r"|00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}",  # W3C trace context
+    re.IGNORECASE,
+)
+_LONG_NUMBER: Final = re.compile(r"[0-9]{12}")
 _SECURITY: Final = {
     "Server": "openspp-hub",
     "X-Content-Type-Options": "nosniff",
@@ -39,9 +46,25 @@ _HSTS: Final = "max-age=31536000"
 
 
 def request_id_of(request: web.BaseRequest) -> str:
-    """Return the caller's X-Request-ID where it is safe to repeat, else a new random id."""
+    """Return the caller's X-Request-ID where it is a random token, else a new random id.
+
+    The id is stored in clear for as long as the audit trail, so one that may be a name or an identity number is not taken.
+    """
     given = request.headers.get(REQUEST_ID)
-    return given if given is not None and _SAFE_ID.fullmatch(given) else os.urandom(16).hex()
+    return given if given is not None and is_random_token(given) else os.urandom(16).hex()
+
+
+def is_random_token(text: str) -> bool:
+    """Say whether a text has the form of a random token: UUID, ULID, W3C trace context, or 16 to 64 hexadecimal digits.
+
+    Random hexadecimal digits are letters in three cases of eight; a number with a few letters around it is none.
+    """
+    if len(text) > 64:
+        return False
+    letters = sum(one.isalpha() for one in text)
+    if _HEX.fullmatch(text):
+        return letters * 8 >= len(text) and (len(text) >= 32 or not _LONG_NUMBER.search(text))
+    return letters * 8 >= len(text) and _RANDOM_ID.fullmatch(text) is not None
 
 
 def security_headers(settings: HubSettings) -> dict[str, str]:
@@ -110,10 +133,11 @@ def authorize(request: web.Request, call: Call) -> None:
 
 
 def limit_rate(limits: RateLimits) -> Stage:
-    """Return the stage that takes one request from the partner's bucket."""
+    """Return the stage that takes one message from the partner's bucket, and lets handlers take more."""
 
     def stage(request: web.Request, call: Call) -> None:
         call.headers.update(limits.take(call.partner))
+        call.limit(partial(limits.take_more, call.partner))
 
     return stage
 

@@ -13,6 +13,7 @@ import pytest
 from canonical_model.civil_event import CivilEvent
 from canonical_model.types import to_data
 
+REQUEST = "0190a6c1-7d2e-7b4a-9c3f-5e8d1f2a4b6c"
 PATH = "/v1/messages"
 
 
@@ -35,14 +36,14 @@ def _the_sample_is_canonical() -> None:
 
 
 async def test_an_accepted_message_is_stored_before_the_answer(hub: Any) -> None:
-    answer = await hub.client.post(PATH, json=event(), headers={**hub.auth(), "X-Request-ID": "req-7"})
+    answer = await hub.client.post(PATH, json=event(), headers={**hub.auth(), "X-Request-ID": REQUEST})
     body = await answer.json()
     assert (answer.status, body["duplicate"]) == (202, False)
     assert answer.headers["Location"] == f"{PATH}/{body['id']}"
-    assert answer.headers["X-Request-ID"] == "req-7"
+    assert answer.headers["X-Request-ID"] == REQUEST
     assert answer.headers["RateLimit"].startswith('"partner";r=')
     row = await hub.pool.fetchrow("SELECT id, partner, request_id FROM message")
-    assert (str(row["id"]), row["partner"], row["request_id"]) == (body["id"], "civil-registry", "req-7")
+    assert (str(row["id"]), row["partner"], row["request_id"]) == (body["id"], "civil-registry", REQUEST)
 
 
 async def test_a_repeat_gets_the_first_answer_whatever_its_spacing(hub: Any) -> None:

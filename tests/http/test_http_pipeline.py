@@ -172,6 +172,31 @@ async def test_an_unsafe_request_id_is_replaced(shut: Any) -> None:
     assert answer.headers["X-Request-ID"].isalnum()
 
 
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("0190a6c1-7d2e-7b4a-9c3f-5e8d1f2a4b6c", True),
+        ("01ARZ3NDEKTSV4RRFFQ69G5FAV", True),
+        ("4bf92f3577b34da6", True),
+        ("4bf92f3577b34da6a3ce929d0e0e4736", True),
+        ("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", True),
+        ("3174012305900004", False),
+        ("AB123456789012345", False),
+        ("19900523123456789012345678901234", False),
+        ("12345678901234567890123456", False),
+        ("12345678-1234-1234-1234-123456789012", False),
+        ("NID-4471-8820-1", False),
+        ("Zephyrine.Oyelaran", False),
+        ("Zephyrine-Oyelaran-Kettun", False),
+        ("req-7", False),
+        ("4bf92f35" * 9, False),
+    ],
+)
+async def test_only_a_random_request_id_is_kept(shut: Any, given: str, kept: bool) -> None:
+    answer = await shut.client.get("/healthz/live", headers={"X-Request-ID": given})
+    assert (answer.headers["X-Request-ID"] == given) is kept
+
+
 async def test_a_partner_above_its_rate_is_told_when_to_come_back(shut: Any) -> None:
     seen = []
     for _ in range(3):
