@@ -104,9 +104,9 @@ class HubSettings(BaseSettings):
         200, description="Parcels a worker holds per route."
     )
     rate_limit: Annotated[float, Field(gt=0)] = Field(
-        2000, description="Requests a second each partner may send."
+        2000, description="Messages a second each partner may send."
     )
-    rate_burst: Annotated[int, Field(ge=1)] = Field(4000, description="Requests a partner may send at once.")
+    rate_burst: Annotated[int, Field(ge=1)] = Field(4000, description="Messages a partner may send at once.")
     request_timeout: Annotated[float, Field(gt=0)] = Field(
         30, description="Seconds a request may take to arrive whole."
     )

@@ -42,12 +42,13 @@ class Answer:
 class Call:
     """One request on its way through the pipeline: who calls, with which rights and which checked body and query."""
 
-    __slots__ = ("_partner", "body", "headers", "operation", "query", "request_id", "scopes")
+    __slots__ = ("_more", "_partner", "body", "headers", "operation", "query", "request_id", "scopes")
 
     def __init__(self, operation: Operation, request_id: str) -> None:
         self.operation = operation
         self.request_id = request_id
         self._partner: Partner | None = None
+        self._more: Callable[[int], Mapping[str, str]] | None = None
         self.scopes: frozenset[str] = frozenset()
         self.body = b""
         self.query: BaseModel | None = None
@@ -65,6 +66,18 @@ class Call:
         """Record who calls and which scopes count: those of the token that the partner still has."""
         self._partner = partner
         self.scopes = scopes
+
+    def limit(self, more: Callable[[int], Mapping[str, str]]) -> None:
+        """Record what takes further messages from the caller's bucket and returns the RateLimit headers."""
+        self._more = more
+
+    def count_messages(self, count: int) -> None:
+        """Charge a request that carries `count` messages; its first is paid for already.
+
+        Raises `RequestRefused` (`rate-limited`) when they are more than the caller may send now.
+        """
+        if self._more is not None and count > 1:
+            self.headers.update(self._more(count - 1))
 
     @property
     def known(self) -> bool:

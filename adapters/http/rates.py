@@ -26,10 +26,21 @@ class RateLimits:
         self._buckets: dict[str, _Bucket] = {}
 
     def take(self, partner: Partner) -> Mapping[str, str]:
-        """Take one request from the partner's bucket and return the RateLimit headers.
+        """Take one message from the partner's bucket, as each request does, and return the RateLimit headers.
 
         Raises `RequestRefused` (`rate-limited`) with the seconds until the next request is taken.
         """
+        return self._take(partner, 1, 0)
+
+    def take_more(self, partner: Partner, count: int) -> Mapping[str, str]:
+        """Take the messages of a request beyond its first; raises as `take` does, and then takes nothing.
+
+        A request of more messages than the bucket holds is taken when the bucket is full; what it lacks is waited for
+        afterwards, by the requests that follow.
+        """
+        return self._take(partner, max(count, 0), 1)
+
+    def _take(self, partner: Partner, count: int, before: int) -> Mapping[str, str]:
         now = self._clock()
         bucket = self._buckets.get(partner.name)
         if bucket is None:
@@ -38,14 +49,19 @@ class RateLimits:
             self._buckets[partner.name] = bucket
         bucket.left = min(bucket.burst, bucket.left + (now - bucket.seen) * bucket.rate)
         bucket.seen = now
-        if bucket.left < 1:
-            wait = math.ceil((1 - bucket.left) / bucket.rate)
+        needed = min(count, bucket.burst - before)
+        if needed > 0 and bucket.left < needed:
+            # A request that comes again pays for its first message again.
+            wait = math.ceil((needed + before - bucket.left) / bucket.rate)
             raise RequestRefused(
-                f"The partner {partner.name} sends more than its {bucket.rate:g} requests a second.",
+                f"The partner {partner.name} sends more than its {bucket.rate:g} messages a second.",
                 code="rate-limited",
                 remedy="Wait as long as Retry-After says, then send the same request again.",
                 retry_after=wait,
                 headers={"RateLimit-Policy": bucket.policy, "RateLimit": f'"partner";r=0;t={wait}'},
             )
-        bucket.left -= 1
-        return {"RateLimit-Policy": bucket.policy, "RateLimit": f'"partner";r={int(bucket.left)}'}
+        bucket.left -= count
+        return {
+            "RateLimit-Policy": bucket.policy,
+            "RateLimit": f'"partner";r={max(0, int(bucket.left))}',
+        }

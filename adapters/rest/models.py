@@ -49,6 +49,9 @@ class ItemReply(BaseModel):
     accepted_at: datetime | None = None
     duplicate: bool | None = None
     problem: Problem | None = None
+    retry_after: int | None = Field(
+        default=None, ge=1, description="Seconds to wait before the message is sent again."
+    )
 
 
 class BatchReply(BaseModel):

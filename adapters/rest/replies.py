@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from adapters.http.catalog import fault_of
 from adapters.http.problems import note_fault, problem_of
 from adapters.http.services import AcceptedMessage
@@ -23,9 +25,13 @@ def result_of(
     """Return the result of one message of a batch or stream."""
     if isinstance(answer, HubError):
         note_fault(answer, request_id)
-        return {
+        result: dict[str, object] = {
             "index": index,
             "status": fault_of(answer).status,
             "problem": problem_of(answer, request_id, language),
         }
+        if answer.retry_after is not None:
+            # One of many answers has no headers of its own.
+            result["retry_after"] = max(1, math.ceil(answer.retry_after))
+        return result
     return {"index": index, "status": 202, **reply_of(answer)}

@@ -33,8 +33,9 @@ async def answer_stream(services: Services, request: web.Request, call: Call) ->
     """Accept a stream line by line and answer each line in order.
 
     Lines are taken in windows of what has arrived, at most 256; the next window is read while nothing else waits, so
-    memory stays bounded whatever the sender does. A line above the body limit, or a sender who pauses longer than the
-    request timeout, ends the stream with a last line that says so.
+    memory stays bounded whatever the sender does. A line above the body limit, a sender who pauses longer than the request
+    timeout, or a window above the partner's rate ends the stream with a last line that says so; of that window nothing is
+    accepted, and its `index` is the line to go on from.
     """
     check_length(request, _STREAM_LIMIT)
     language = best_language(request.headers.get("Accept-Language", ""))
@@ -46,6 +47,8 @@ async def answer_stream(services: Services, request: web.Request, call: Call) ->
         async for window in _windows(
             request, services.settings.body_limit, services.settings.request_timeout
         ):
+            # The first message of a stream was paid for with the request itself.
+            call.count_messages(len(window) + (index > 0))
             items = [_item(line, call.partner.name) for line in window]
             answers = await _accept(services, items, call)
             results = [

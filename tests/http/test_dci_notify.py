@@ -238,6 +238,27 @@ async def test_transport_refusals_use_the_standards_own_body(hub: Any) -> None:
     assert (status, error_of(body)["code"]) == (429, "err.request.too_many_requests")
 
 
+async def test_a_notification_costs_as_many_messages_as_it_has_events(serve: Any) -> None:
+    partner = Partner.model_validate(
+        {
+            "name": "ten",
+            "clients": [{"id": "ten"}],
+            "scopes": list(Scope),
+            "dialect": {"name": "dci"},
+            "rate": {"per_second": 0.1, "burst": 10},
+        }
+    )
+    hub = await serve(more=(partner,))
+    assert (await send(hub, notification(events=8), "ten"))[0] == 200
+    answer = await hub.client.post(PATH, json=notification("m-2", events=8), headers=hub.auth("ten"))
+    body = await answer.json()
+    assert (answer.status, error_of(body)["code"]) == (429, "err.request.too_many_requests")
+    conforms(429, body)
+    assert 65 <= int(answer.headers["Retry-After"]) <= 70
+    assert answer.headers["RateLimit"].startswith('"partner";r=0')
+    assert await hub.stored() == 8
+
+
 async def test_files_are_refused_in_so_many_words(hub: Any) -> None:
     answer = await hub.client.post(
         PATH,
