@@ -53,7 +53,8 @@ class Breaker:
             wait = max(self._until - now, 0.05) if self.state is BreakerState.OPEN else 1.0
             changed = self._changed
             try:
-                await asyncio.wait_for(changed.wait(), wait)
+                async with asyncio.timeout(wait):
+                    await changed.wait()
             except TimeoutError:
                 continue
 
@@ -95,6 +96,22 @@ class Gate:
         self.breaker = Breaker(target)
         self._slots = asyncio.Semaphore(concurrency)
 
+    async def enter(self, patience: float) -> bool:
+        """Take a place within `patience` seconds, False when there is none; use `entered` right after."""
+        if self.breaker.state is BreakerState.CLOSED and not self._slots.locked():
+            await self._slots.acquire()  # returns at once
+            return True
+        try:
+            async with asyncio.timeout(patience):
+                await self.__aenter__()
+        except TimeoutError:
+            return False
+        return True
+
+    def entered(self) -> _Inside:
+        """Return the context of a place taken by `enter`; leaving it gives the place back."""
+        return _Inside(self)
+
     async def __aenter__(self) -> Breaker:
         await self._slots.acquire()
         try:
@@ -111,3 +128,20 @@ class Gate:
         self._slots.release()
         if kind is not None:
             self.breaker.abandoned()
+
+
+class _Inside:
+    """A place in a gate."""
+
+    __slots__ = ("_gate",)
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+
+    async def __aenter__(self) -> Breaker:
+        return self._gate.breaker
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._gate.__aexit__(kind, error, trace)

@@ -171,7 +171,9 @@ SELECT route, state, count(*) AS live, extract(epoch FROM now() - min(created_at
 FROM delivery WHERE ended_at IS NULL GROUP BY route, state
 """
 _OUTBOX_SQL: Final = "SELECT route, count(*) AS waiting FROM outbox GROUP BY route"
-_WORKERS_SQL: Final = "SELECT count(*) FROM worker WHERE seen_at > now() - interval '1 minute'"
+_WORKERS_SQL: Final = (
+    "SELECT count(*) FROM worker WHERE role = 'worker' AND seen_at > now() - interval '1 minute'"
+)
 
 
 async def sample_once(pool: asyncpg.Pool, *, timeout: float = 10.0) -> None:  # noqa: ASYNC109

@@ -51,7 +51,7 @@ class RetryPolicy(BaseModel):
         wait = min(self.first * self.factor ** min(attempt - 1, 64), self.longest)
         wait *= 1 + random.uniform(-self.jitter, self.jitter)  # noqa: S311 - spreading load, not a secret
         if retry_after is not None:
-            wait = max(wait, min(retry_after, self.longest))
+            wait = max(wait, min(retry_after, self.within))
         return None if age + wait > self.within else wait
 
 

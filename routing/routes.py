@@ -65,7 +65,6 @@ class RouteFile(BaseModel):
     title: str = ""
     enabled: bool = True
     when: When
-    check: bool = True
     map: str | None = None
     to: Name
     order: str = "subject"

@@ -19,9 +19,10 @@ WITH i AS (
     RETURNING d.id
 ), made AS (
     INSERT INTO delivery (id, message_id, route, route_version, target, mapping, order_key, state, next_at, replay_of,
-        visible)
+        visible, code)
     SELECT i.id, p.message_id, p.route, i.version, i.target, i.mapping, p.order_key, 'queued', i.due, i.root,
-        string_to_array(i.visible, ' ')
+        string_to_array(i.visible, ' '),
+        CASE WHEN p.code IN ('outcome-unknown', 'replay-forced') THEN 'replay-forced' END
     FROM i JOIN counted c ON c.id = i.root JOIN delivery p ON p.id = i.parent
     ORDER BY i.n
     RETURNING id, message_id, route

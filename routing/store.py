@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -21,11 +22,13 @@ from registry.storage.group import GroupCommit
 from routing.intake import Entry, Intake
 
 _LOG = logging.getLogger(__name__)
+SWEEP_LOCK: Final = 0x6F70_7377
 
 _CLAIM: Final = """
-WITH i AS (SELECT DISTINCT unnest($1::uuid[]) AS id),
+WITH i AS (SELECT id, max(hold) AS hold FROM unnest($1::uuid[], $3::float8[]) AS i (id, hold) GROUP BY id),
 owned AS (
-    UPDATE delivery d SET state = 'sending', worker = $2, claimed_at = now(), attempts = d.attempts + 1, next_at = NULL
+    UPDATE delivery d SET state = 'sending', worker = $2, claimed_at = now(), attempts = d.attempts + 1, next_at = NULL,
+        held_until = now() + make_interval(secs => i.hold)
     FROM i
     WHERE d.id = i.id AND d.state IN ('queued', 'waiting')
       AND (d.next_at IS NULL OR d.next_at <= now() + interval '100 milliseconds')
@@ -69,10 +72,12 @@ WITH i AS (
         ORDER BY e.seq LIMIT 1
     ) n WHERE c.ended_at IS NOT NULL AND c.order_key IS NOT NULL
 ), requeued AS (
-    INSERT INTO outbox (delivery_id, message_id, route, available_at)
-    SELECT n.id, n.message_id, n.route, now() FROM next_in_order n
-    UNION ALL
-    SELECT c.id, c.message_id, c.route, i.next_at FROM i JOIN changed c ON c.id = i.id WHERE i.requeue
+    INSERT INTO outbox (delivery_id, message_id, route, available_at, traceparent)
+    SELECT p.id, p.message_id, p.route, p.available_at, m.traceparent FROM (
+        SELECT n.id, n.message_id, n.route, now() AS available_at FROM next_in_order n
+        UNION ALL
+        SELECT c.id, c.message_id, c.route, i.next_at FROM i JOIN changed c ON c.id = i.id WHERE i.requeue
+    ) p JOIN message m ON m.id = p.message_id
     RETURNING route
 ), audited AS (
     INSERT INTO audit_event (id, actor, action, object_type, object_id, outcome, details)
@@ -90,7 +95,7 @@ WITH gone AS (
     SELECT d.id, d.message_id, d.route, d.route_version, d.mapping, d.attempts, d.worker, d.claimed_at
     FROM delivery d WHERE d.ended_at IS NULL AND d.state = 'sending'
       AND NOT EXISTS (SELECT 1 FROM worker w WHERE w.id = d.worker AND w.seen_at > now() - $1::interval)
-      AND d.claimed_at < now() - $1::interval
+      AND d.claimed_at < now() - $1::interval AND coalesce(d.held_until, d.claimed_at) < now()
     LIMIT 1000 FOR UPDATE SKIP LOCKED
 ), freed AS (
     UPDATE delivery d SET state = 'waiting', worker = NULL, next_at = now(), code = 'outcome-unknown',
@@ -104,25 +109,31 @@ WITH gone AS (
     FROM gone g JOIN freed f ON f.id = g.id
     ON CONFLICT DO NOTHING
 )
-INSERT INTO outbox (delivery_id, message_id, route)
-SELECT g.id, g.message_id, g.route FROM gone g JOIN freed f ON f.id = g.id RETURNING route
+INSERT INTO outbox (delivery_id, message_id, route, traceparent)
+SELECT g.id, g.message_id, g.route, m.traceparent FROM gone g JOIN freed f ON f.id = g.id
+JOIN message m ON m.id = g.message_id RETURNING route
 """
 
-# A pointer may be lost with a broker's disk, or parked behind an earlier message that has ended since: point again.
+# A pointer may be lost with a broker's disk, or parked behind an earlier message that has ended since: point again. Each
+# is pointed to at most once in `$1`, so that a long backlog does not fill the broker with copies.
 _POINT_AGAIN: Final = """
-INSERT INTO outbox (delivery_id, message_id, route)
-SELECT d.id, d.message_id, d.route FROM delivery d
-WHERE d.ended_at IS NULL AND d.state IN ('queued', 'waiting')
-  AND coalesce(d.next_at, d.created_at) < now() - $1::interval AND (d.route = ANY($3::text[])
-      OR coalesce(d.next_at, d.created_at) < now() - 10 * $1::interval)
-  AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.delivery_id = d.id)
-  AND (d.order_key IS NULL OR NOT EXISTS (
-      SELECT 1 FROM delivery e WHERE e.route = d.route AND e.order_key = d.order_key AND e.ended_at IS NULL
-      AND e.seq < d.seq))
-ORDER BY d.seq LIMIT $2
+WITH lost AS (
+    SELECT d.id, d.message_id, d.route FROM delivery d
+    WHERE d.ended_at IS NULL AND d.state IN ('queued', 'waiting')
+      AND greatest(d.pointed_at, d.next_at) < now() - $1::interval
+      AND ($3::text[] IS NULL OR d.route = ANY($3::text[]))
+      AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.delivery_id = d.id)
+      AND (d.order_key IS NULL OR NOT EXISTS (
+          SELECT 1 FROM delivery e WHERE e.route = d.route AND e.order_key = d.order_key AND e.ended_at IS NULL
+          AND e.seq < d.seq))
+    ORDER BY d.seq LIMIT $2 FOR UPDATE SKIP LOCKED
+), marked AS (
+    UPDATE delivery d SET pointed_at = now() FROM lost WHERE d.id = lost.id
+)
+INSERT INTO outbox (delivery_id, message_id, route, traceparent)
+SELECT lost.id, lost.message_id, lost.route, m.traceparent FROM lost JOIN message m ON m.id = lost.message_id
 RETURNING route
 """
-
 
 # A claim whose answer never reached this worker (the connection broke after the commit) was certainly not sent.
 _STRAYS: Final = """
@@ -132,7 +143,8 @@ WITH freed AS (
       AND id <> ALL($2::uuid[])
     RETURNING id, message_id, route
 )
-INSERT INTO outbox (delivery_id, message_id, route) SELECT id, message_id, route FROM freed
+INSERT INTO outbox (delivery_id, message_id, route, traceparent)
+SELECT f.id, f.message_id, f.route, m.traceparent FROM freed f JOIN message m ON m.id = f.message_id
 """
 
 
@@ -209,16 +221,19 @@ class DeliveryStore:
         self._worker = worker_id
         self._intake = intake
         delay = group_commit_ms / 1000
-        self._claims: GroupCommit[UUID, Claim | Withheld] = GroupCommit(
+        self._claims: GroupCommit[tuple[UUID, float], Claim | Withheld] = GroupCommit(
             self._claim_all, delay=delay, most=200, parallel=1
         )
         self._outcomes: GroupCommit[Outcome, bool] = GroupCommit(
             self._finish_all, delay=delay, most=200, parallel=1
         )
 
-    async def claim(self, delivery_id: UUID) -> Claim | Withheld:
-        """Take a delivery, or say why it is not to be sent now."""
-        return await self._claims.submit(delivery_id)
+    async def claim(self, delivery_id: UUID, hold: float = 0.0) -> Claim | Withheld:
+        """Take a delivery, or say why it is not to be sent now.
+
+        For `hold` seconds nobody else may take it, even if this worker falls silent: so long a send may be under way.
+        """
+        return await self._claims.submit((delivery_id, hold))
 
     async def finish(self, outcome: Outcome) -> bool:
         """Record an attempt's outcome, with the messages it produced; False when the claim was lost meanwhile."""
@@ -229,9 +244,10 @@ class DeliveryStore:
         await self._outcomes.drain()
         await self._claims.drain()
 
-    async def _claim_all(self, ids: Sequence[UUID]) -> Sequence[Claim | Withheld]:
+    async def _claim_all(self, asked: Sequence[tuple[UUID, float]]) -> Sequence[Claim | Withheld]:
+        ids = [id_ for id_, _ in asked]
         async with database_errors("claiming deliveries"), self._pool.acquire() as connection:
-            rows = await connection.fetch(_CLAIM, ids, self._worker)
+            rows = await connection.fetch(_CLAIM, ids, self._worker, [hold for _, hold in asked])
         found: dict[UUID, Claim] = {}
         withheld: dict[UUID, Withheld] = {}
         if len(rows) < len(ids):
@@ -256,7 +272,7 @@ class DeliveryStore:
         try:
             async with database_errors("looking at deliveries"), self._pool.acquire() as connection:
                 rows = await connection.fetch(_NOT_CLAIMED, list(ids))
-        except HubError:
+        except (HubError, asyncpg.PostgresError):
             return dict.fromkeys(ids, Withheld(NotNow.ELSEWHERE))
         return {row["id"]: _why(row) for row in rows}
 
@@ -304,7 +320,9 @@ class DeliveryStore:
 
     async def release_strays(self, in_hand: Collection[UUID]) -> None:
         """Give back claims that were committed for this worker but never reached it; `in_hand` are those that did."""
-        await self._pool.execute(_STRAYS, self._worker, list(in_hand))
+        async with self._pool.acquire(timeout=10) as connection:
+            # Looked at only now: what was claimed while waiting for the connection is in hand as well.
+            await connection.execute(_STRAYS, self._worker, list(in_hand))
 
     async def beat(self, role: str) -> None:
         """Say that this worker lives; its claims are given back ten seconds after the last beat."""
@@ -348,17 +366,28 @@ class Sweeper:
         self._pool = pool
         self._dead_after = dead_after
         self._lost_after = lost_after
+        self._pointed = -lost_after
 
     async def sweep(self, idle_routes: Sequence[str] = ()) -> tuple[int, int]:
         """Return how many claims of dead workers were freed and how many lost pointers were renewed.
 
-        Pointers are renewed only on `idle_routes`, those whose broker queue is empty: elsewhere they merely wait their turn.
+        One worker sweeps at a time. Pointers are renewed after `lost_after` seconds on `idle_routes`, those whose broker
+        queue is empty; elsewhere they merely wait their turn, so there only a few, after thirty times as long.
         """
-        async with database_errors("sweeping"), self._pool.acquire() as connection:
+        async with (
+            database_errors("sweeping"),
+            self._pool.acquire(timeout=10) as connection,
+            connection.transaction(),
+        ):
+            if not await connection.fetchval("SELECT pg_try_advisory_xact_lock($1)", SWEEP_LOCK):
+                return 0, 0
             freed = await connection.fetch(_RETURN_LOST, timedelta(seconds=self._dead_after))
-            again = await connection.fetch(
-                _POINT_AGAIN, timedelta(seconds=self._lost_after), 2000, list(idle_routes)
-            )
+            again: list[asyncpg.Record] = []
+            if time.monotonic() - self._pointed >= self._lost_after / 3:
+                self._pointed = time.monotonic()
+                lost = timedelta(seconds=self._lost_after)
+                again = await connection.fetch(_POINT_AGAIN, lost, 2000, list(idle_routes))
+                again += await connection.fetch(_POINT_AGAIN, lost * 30, 200, None)
             for route in {row["route"] for row in (*freed, *again)}:
                 await connection.execute("SELECT pg_notify('hub_outbox', $1)", route)
             await connection.execute("DELETE FROM worker WHERE seen_at < now() - interval '1 hour'")

@@ -31,6 +31,12 @@ _LOG = logging.getLogger(__name__)
 BEAT: Final = 2.0
 DEAD_AFTER: Final = 10.0
 TIMEOUT: Final = 30.0
+HOLD_MARGIN: Final = 5.0
+"""Seconds a request may still be on its way to the target after its sender gave it up."""
+GATE_PATIENCE: Final = 30.0
+"""Seconds a parcel waits for its target's breaker or for a free place before it goes back to the broker."""
+FORCED: Final = "replay-forced"
+"""Code of a replay a person forced although an earlier attempt may have arrived."""
 BROKER_DELAY: Final = 60.0
 """Waits up to this many seconds are the broker's; longer ones lie in the outbox."""
 
@@ -187,15 +193,23 @@ class Worker:
         if route is None:
             received.retry(BROKER_DELAY)
             return
-        async with self._gate(route.target) as breaker:
+        gate = self._gate(route.target)
+        if not await gate.enter(GATE_PATIENCE):
+            # A broker takes back what is held unsettled for too long, so a closed target's parcels go back by themselves.
+            received.retry(BROKER_DELAY)
+            return
+        async with gate.entered() as breaker:
             if self._stopping or self._silent() or parcel.delivery_id in self._in_hand:
                 breaker.abandoned()
                 received.retry(1.0)
                 return
             # In hand from before the claim, so that no sweep takes the claim for one whose answer was lost.
             self._in_hand.add(parcel.delivery_id)
+            limit = route.file.timeout or TIMEOUT
+            # From here on counts what the claim allows: the database starts its own count later, never earlier.
+            until = asyncio.get_running_loop().time() + limit
             try:
-                claim = await self._store.claim(parcel.delivery_id)
+                claim = await self._store.claim(parcel.delivery_id, self._hold(route.target, limit))
             except BaseException:
                 self._in_hand.discard(parcel.delivery_id)
                 raise
@@ -205,16 +219,36 @@ class Worker:
                 self._put_off(received, claim)
                 return
             if claim.target == route.target:
-                await self._carry_out(received, claim, route, breaker)
+                await self._carry_out(received, claim, route, breaker, until)
                 return
             breaker.abandoned()
         # The route was changed since: this one still goes where it was addressed, within that target's bounds.
-        async with self._gate(claim.target) as breaker:
-            await self._carry_out(received, claim, route, breaker)
+        second = self._gate(claim.target)
+        if not await second.enter(max(until - asyncio.get_running_loop().time() - 1.0, 0.0)):
+            outcome = Outcome(
+                claim.delivery_id, "waiting", "retry", claim.attempt, datetime.now(UTC), 0.0, counted=False
+            )
+            outcome, wait = self._later(outcome, 5.0, claim.code, "The target's breaker is open.")
+            await self._record(outcome)
+            self._in_hand.discard(claim.delivery_id)
+            received.retry(wait or 5.0)
+            return
+        async with second.entered() as breaker:
+            await self._carry_out(received, claim, route, breaker, until)
 
-    async def _carry_out(self, received: Received, claim: Claim, route: Route, breaker: Breaker) -> None:
+    def _hold(self, name: str, limit: float) -> float:
+        """Return how long nobody else may take a claim: a target that recognises repeats needs no such wait."""
         try:
-            outcome, wait = await self._attempt(claim, route, breaker)
+            recognised = self._targets.get(name).repeat is Repeat.RECOGNISED
+        except ConfigError:
+            recognised = True
+        return 0.0 if recognised else limit + HOLD_MARGIN
+
+    async def _carry_out(
+        self, received: Received, claim: Claim, route: Route, breaker: Breaker, until: float
+    ) -> None:
+        try:
+            outcome, wait = await self._attempt(claim, route, breaker, until)
             kept = await self._record(outcome)
         except Exception as error:
             # Sent, perhaps, and not recorded: it stays in hand, so that nobody sends it again while this worker
@@ -263,18 +297,22 @@ class Worker:
         while True:
             try:
                 return await self._store.finish(outcome)
-            except Unavailable as error:
+            except Exception as error:  # a full disk passes too; what was sent is not forgotten for it
+                known = isinstance(error, Unavailable)
                 log(
                     _LOG,
-                    logging.WARNING,
+                    logging.WARNING if known else logging.ERROR,
                     "outcome-waits-for-database",
                     delivery_id=str(outcome.delivery_id),
-                    code=error.code,
+                    code=getattr(error, "code", None),
+                    error=None if known else error,
                 )
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, 5.0)
 
-    async def _attempt(self, claim: Claim, route: Route, breaker: Breaker) -> tuple[Outcome, float | None]:
+    async def _attempt(
+        self, claim: Claim, route: Route, breaker: Breaker, until: float
+    ) -> tuple[Outcome, float | None]:
         started = time.perf_counter()
         outcome = Outcome(claim.delivery_id, "sending", "defect", claim.attempt, datetime.now(UTC), 0.0)
         if route.schedule is not None and (opens := route.schedule.next_open(outcome.started_at)) is not None:
@@ -287,7 +325,7 @@ class Worker:
         wait: float | None = None
         reached: list[bool] = []
         try:
-            receipt = await self._send(claim, route, reached)
+            receipt = await self._send(claim, until, reached)
         except Refused as error:
             # A mapping that refuses says nothing about the target.
             breaker.good() if reached else breaker.abandoned()
@@ -336,7 +374,7 @@ class Worker:
                 await asyncio.sleep(wait)
                 wait = min(wait * 2, 5.0)
 
-    async def _send(self, claim: Claim, route: Route, reached: list[bool]) -> Receipt:
+    async def _send(self, claim: Claim, until: float, reached: list[bool]) -> Receipt:
         target = self._targets.get(claim.target)
         try:
             message = await self._open(claim)
@@ -346,20 +384,25 @@ class Worker:
             message = message.model_copy(
                 update={"data": self._mapper.to_dialect(claim.mapping, message.data)}
             )
-        deadline = asyncio.get_running_loop().time() + (route.file.timeout or TIMEOUT)
-        self._still_ours()
+        self._still_ours(until)
         reached.append(True)
         if claim.code == "outcome-unknown":
-            known = await self._ask_first(target, message, deadline)
+            known = await self._ask_first(target, message, until)
             if known is not None:
                 return known
-            self._still_ours()
+            self._still_ours(until)
+        elif claim.code == FORCED and target.repeat is Repeat.ASK:
+            # A person wants it sent again although it may have arrived; where the target can say, it is asked all the same.
+            known = await target.ask(message, until)
+            if known is not None:
+                return known
+            self._still_ours(until)
         self._budget(claim.target).sent()
-        return await target.send(message, deadline)
+        return await target.send(message, until)
 
-    def _still_ours(self) -> None:
+    def _still_ours(self, until: float) -> None:
         """Refuse to send when this process stood still for so long that others may have taken the delivery."""
-        if self._silent():
+        if self._silent() or asyncio.get_running_loop().time() >= until:
             raise _NotSent(
                 "This worker was silent for too long; nothing was sent by it.", code="worker-silent"
             )

@@ -131,6 +131,8 @@ delivery = Table(
     _at("next_at", nullable=True),
     _uuid("worker", nullable=True),
     _at("claimed_at", nullable=True),
+    _at("held_until", nullable=True),
+    _at("pointed_at"),
     _text("code", nullable=True),
     _text("reason", nullable=True),
     _text("reference", nullable=True),

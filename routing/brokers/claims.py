@@ -147,7 +147,8 @@ class Claimer:
 
     async def _claim_forever(self) -> None:
         pause = 0.1
-        while True:
+        # A cancellation that meets the wake-up in `wait_for` is swallowed (Python 3.11), so the end is also a state.
+        while self._loop_task is not None:
             free = self._prefetch - self._in_hand
             if free < 1:
                 self._stirred.clear()
@@ -174,7 +175,8 @@ class Claimer:
                 continue
             if found < wanted:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._stirred.wait(), self._poll_seconds)
+                    async with asyncio.timeout(self._poll_seconds):
+                        await self._stirred.wait()
 
     async def _claim(self, wanted: int) -> int:
         async with self._lock:

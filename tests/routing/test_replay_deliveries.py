@@ -60,7 +60,12 @@ async def test_a_replay_is_a_new_delivery_on_todays_route_and_the_old_one_stays(
     assert (report.matched, report.done) == (1, 1)
     new = await pool.fetchrow("SELECT * FROM delivery WHERE id = $1", report.new_ids[0])
     before = await pool.fetchrow("SELECT * FROM delivery WHERE id = $1", old)
-    assert (new["replay_of"], new["state"], new["order_key"], new["route_version"]) == (old, "queued", b"subject", 7)
+    assert (new["replay_of"], new["state"], new["order_key"], new["route_version"]) == (
+        old,
+        "queued",
+        b"subject",
+        7,
+    )
     assert (before["state"], before["replays"], before["route_version"]) == ("dead", 1, 3)
     pointer = await pool.fetchrow("SELECT * FROM outbox")
     assert (pointer["delivery_id"], pointer["route"]) == (new["id"], "crvs-to-registry")
@@ -70,7 +75,9 @@ async def test_a_replay_is_a_new_delivery_on_todays_route_and_the_old_one_stays(
     assert audit["details"]["replay"] == str(new["id"])
 
 
-async def test_pressing_resend_twice_or_at_once_sends_once(replayer: Replayer, plant: Planter, pool: asyncpg.Pool) -> None:
+async def test_pressing_resend_twice_or_at_once_sends_once(
+    replayer: Replayer, plant: Planter, pool: asyncpg.Pool
+) -> None:
     old = await _dead(plant)
     reports = await asyncio.gather(*(replayer.resend(OPERATOR, old) for _ in range(5)))
     assert sum(report.done for report in reports) == 1
@@ -107,7 +114,9 @@ async def test_an_unknown_outcome_is_never_resent_without_force_and_reason(
         report = await replayer.resend(OPERATOR, one)
         assert (report.done, report.needs_force) == (0, 1)
         await replayer.dismiss(OPERATOR, one, "asked the bank")
-        assert (await replayer.resend(OPERATOR, one)).needs_force == 1, "dismissing forgot that the outcome is unknown"
+        assert (await replayer.resend(OPERATOR, one)).needs_force == 1, (
+            "dismissing forgot that the outcome is unknown"
+        )
     with pytest.raises(Refused, match="reason"):
         await replayer.resend(OPERATOR, unknown, force=True)
     assert await pool.fetchval("SELECT count(*) FROM delivery WHERE replay_of IS NOT NULL") == 0
@@ -159,7 +168,11 @@ async def test_nobody_acts_on_what_he_may_not_see(replayer: Replayer, plant: Pla
     theirs = await plant.delivery(message, state="dead")
     actor = Actor("civil", visible=frozenset({"messages:replay"}), partner="civil")
     for one in (secret, theirs):
-        for call in (replayer.resend(actor, one), replayer.dismiss(actor, one, "done"), replayer.cancel(actor, delivery_id=one, reason="x")):
+        for call in (
+            replayer.resend(actor, one),
+            replayer.dismiss(actor, one, "done"),
+            replayer.cancel(actor, delivery_id=one, reason="x"),
+        ):
             with pytest.raises(Refused) as caught:
                 await call
             assert caught.value.code == "delivery-not-found"
@@ -195,7 +208,10 @@ async def test_cancelling_stops_waiting_deliveries_frees_the_next_and_leaves_one
     assert (report.done, report.skipped) == (1, 0)
     assert (await replayer.cancel(OPERATOR, message_id=first, reason="duplicate batch")).done == 0
     assert (await replayer.cancel(OPERATOR, delivery_id=sending, reason="stop")).skipped == 1
-    rows = {row["id"]: (row["state"], row["code"]) for row in await pool.fetch("SELECT id, state, code FROM delivery")}
+    rows = {
+        row["id"]: (row["state"], row["code"])
+        for row in await pool.fetch("SELECT id, state, code FROM delivery")
+    }
     assert rows[waiting] == ("cancelled", "outcome-unknown")
     assert rows[sending][0] == "sending"
     assert [row[0] for row in await pool.fetch("SELECT delivery_id FROM outbox")] == [following]

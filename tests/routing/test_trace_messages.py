@@ -39,17 +39,28 @@ def trace(pool: asyncpg.Pool, plant: Planter) -> Trace:
 async def test_every_hop_of_a_retried_delivery_is_shown_in_order(trace: Trace, plant: Planter) -> None:
     message = await plant.message()
     delivery = await plant.delivery(message, state="delivered", attempts=2)
-    await plant.attempt(delivery, message, 1, outcome="retry", code="target-unavailable", detail="Answered 503.")
+    await plant.attempt(
+        delivery, message, 1, outcome="retry", code="target-unavailable", detail="Answered 503."
+    )
     await plant.attempt(
         delivery,
         message,
         2,
         outcome="delivered",
-        exchanges=[{"method": "POST", "address": "https://a.example/x?name=secret", "status": "200", "body": SECRET}],
+        exchanges=[
+            {"method": "POST", "address": "https://a.example/x?name=secret", "status": "200", "body": SECRET}
+        ],
     )
     found = await trace.message(message)
     assert found is not None
-    assert [hop.kind for hop in found.hops] == ["accepted", "routed", "published", "attempt", "attempt", "ended"]
+    assert [hop.kind for hop in found.hops] == [
+        "accepted",
+        "routed",
+        "published",
+        "attempt",
+        "attempt",
+        "ended",
+    ]
     assert [hop.outcome for hop in found.hops if hop.kind == "attempt"] == ["retry", "delivered"]
     last = found.hops[4]
     assert (last.number, last.route_version, last.mapping, last.worker) == (2, 3, "crvs@2", plant.worker)
@@ -66,7 +77,9 @@ async def test_a_delivery_still_in_the_outbox_is_not_called_published(trace: Tra
     assert [hop.kind for hop in found.hops] == ["accepted", "routed"]
 
 
-async def test_a_route_the_caller_may_not_see_looks_like_one_that_does_not_exist(trace: Trace, plant: Planter) -> None:
+async def test_a_route_the_caller_may_not_see_looks_like_one_that_does_not_exist(
+    trace: Trace, plant: Planter
+) -> None:
     hidden = await plant.message()
     await plant.delivery(hidden, route="payments", visible=["payments:read"])
     mixed = await plant.message()
@@ -130,7 +143,12 @@ async def test_a_cursor_of_another_search_or_a_made_up_one_is_refused() -> None:
     id_ = uuid7()
     cursor = encode_cursor("messages", one, id_)
     assert decode_cursor("messages", one, cursor) == id_
-    for kind, filter_, text in (("messages", other, cursor), ("dead", one, cursor), ("messages", one, "é"), ("messages", one, "x" * 500)):
+    for kind, filter_, text in (
+        ("messages", other, cursor),
+        ("dead", one, cursor),
+        ("messages", one, "é"),
+        ("messages", one, "x" * 500),
+    ):
         with pytest.raises(Refused) as caught:
             decode_cursor(kind, filter_, text)
         assert caught.value.code == "cursor-invalid"
@@ -168,14 +186,22 @@ async def test_each_filter_narrows_to_what_it_says(trace: Trace, plant: Planter)
 
 async def test_a_dead_letter_carries_reason_code_and_history(trace: Trace, plant: Planter) -> None:
     message = await plant.message()
-    delivery = await plant.delivery(message, state="dead", code="retry-exhausted", reason="No answer in 3 attempts.")
+    delivery = await plant.delivery(
+        message, state="dead", code="retry-exhausted", reason="No answer in 3 attempts."
+    )
     for number in (1, 2, 3):
         await plant.attempt(delivery, message, number, outcome="retry", code="target-unavailable")
     page = await trace.dead_letters(MessageFilter())
     (letter,) = page.items
-    assert (letter.id, letter.code, letter.reason) == (delivery, "retry-exhausted", "No answer in 3 attempts.")
+    assert (letter.id, letter.code, letter.reason) == (
+        delivery,
+        "retry-exhausted",
+        "No answer in 3 attempts.",
+    )
     assert [hop.number for hop in letter.history] == [1, 2, 3]
-    assert list((await trace.dead_letters(MessageFilter(), visible=frozenset(), partner="health")).items) == []
+    assert (
+        list((await trace.dead_letters(MessageFilter(), visible=frozenset(), partner="health")).items) == []
+    )
 
 
 async def test_the_flow_counts_each_route_and_its_oldest_live_delivery(trace: Trace, plant: Planter) -> None:

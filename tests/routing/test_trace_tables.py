@@ -22,7 +22,9 @@ _ALIKE = {
 }
 
 
-async def test_every_table_has_the_columns_types_and_nullability_of_the_migrated_database(database_url: str) -> None:
+async def test_every_table_has_the_columns_types_and_nullability_of_the_migrated_database(
+    database_url: str,
+) -> None:
     from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 
     connection = await asyncpg.connect(database_url)
