@@ -35,10 +35,10 @@ class Relay:
 
 @dataclass(frozen=True, slots=True)
 class Handed:
-    """The relay's word; `refused` counts the recipients it said no to."""
+    """The relay's word; `refused` holds the place (from 1) and reply code of each recipient it said no to for good."""
 
     reference: str | None
-    refused: int
+    refused: tuple[tuple[int, int], ...] = ()
 
 
 class SmtpClient:
@@ -110,8 +110,8 @@ class SmtpClient:
         finally:
             self._lock.release()
 
-    async def _envelope(self, mail: Mail) -> int:
-        """Say MAIL and RCPT; return how many recipients were refused. A stale connection is replaced once."""
+    async def _envelope(self, mail: Mail) -> tuple[tuple[int, int], ...]:
+        """Say MAIL and RCPT; return the recipients refused for good, by place and reply code. A stale connection is replaced once."""
         try:
             return await self._say_envelope(mail)
         except aiosmtplib.SMTPServerDisconnected:
@@ -122,26 +122,26 @@ class SmtpClient:
             self._drop()
         return await self._say_envelope(mail)
 
-    async def _say_envelope(self, mail: Mail) -> int:
+    async def _say_envelope(self, mail: Mail) -> tuple[tuple[int, int], ...]:
         smtp = await self._connected()
         mail_options, rcpt_options = self._options(smtp, mail)
         encoding = "utf-8" if mail.international else "ascii"
         try:
             await smtp.mail(mail.sender, options=mail_options, encoding=encoding)
-            codes: list[int] = []
-            for recipient in mail.recipients:
+            refused: list[tuple[int, int]] = []
+            for place, recipient in enumerate(mail.recipients, 1):
                 try:
                     await smtp.rcpt(recipient, options=rcpt_options, encoding=encoding)
                 except aiosmtplib.SMTPRecipientRefused as error:
-                    codes.append(error.code)
-            temporary = next((code for code in codes if code < 500), None)
-            if temporary is not None or len(codes) == len(mail.recipients):
-                raise aiosmtplib.SMTPResponseException(temporary or codes[0], "")
+                    refused.append((place, error.code))
+            temporary = next((code for _, code in refused if code < 500), None)
+            if temporary is not None or len(refused) == len(mail.recipients):
+                raise aiosmtplib.SMTPResponseException(temporary or refused[0][1], "")
         except aiosmtplib.SMTPResponseException as error:
             if error.code != 421:
                 await smtp.rset()
             raise
-        return len(codes)
+        return tuple(refused)
 
     def _options(self, smtp: aiosmtplib.SMTP, mail: Mail) -> tuple[list[str], list[str]]:
         mail_options, rcpt_options = [], []

@@ -71,22 +71,26 @@ class EmailConnector:
         return Health(True, "The relay answers.", time.perf_counter() - started)
 
     async def send(self, message: Message, deadline: float) -> Receipt:
-        """Write and hand over one mail; the relay's 250 is the receipt."""
+        """Write and hand over one mail; the relay's 250 is the receipt.
+
+        It says how many recipients were refused for good, and for each of them carries a notice result `failed`.
+        """
         mail = self._composer.compose(message)
         client = self._ready()
         started_at, started = datetime.now(UTC), time.perf_counter()
         handed = await client.hand_over(mail, deadline)
+        total, refused = len(mail.recipients), len(handed.refused)
         exchange = Exchange(
             "SMTP",
             client.address,
-            "250",
+            f"250 ({refused} of {total} refused)" if refused else "250",
             started_at,
             time.perf_counter() - started,
             len(mail.content),
             0,
-            {"recipients": str(len(mail.recipients)), "refused": str(handed.refused)},
+            {"recipients": str(total), "refused": str(refused)},
         )
-        return Receipt(handed.reference, (exchange,), _result(message, handed))
+        return Receipt(handed.reference, (exchange,), _results(message, handed))
 
     async def ask(self, message: Message, deadline: float) -> Receipt | None:
         """Raise `Unknown`: SMTP has no way to ask what became of a mail, so a person looks into the relay's log."""
@@ -105,19 +109,27 @@ class EmailConnector:
         return self._client
 
 
-def _result(message: Message, handed: Handed) -> Sequence[Message]:
-    """Return the result message of a notice; an event mail has none."""
+def _results(message: Message, handed: Handed) -> Sequence[Message]:
+    """Return what is known of each recipient: a notice was accepted; of an event mail, who was refused for good.
+
+    A recipient is named by the place in the list of recipients, never by the address.
+    """
+    found: list[dict[str, Any]] = []
     notice_id = message.data.get("notice_id")
-    if message.type != NOTICE or not isinstance(notice_id, str):
-        return ()
-    data: dict[str, Any] = {
-        "notice_id": notice_id,
-        "status": "accepted",
-        "at": datetime.now(UTC).isoformat(),
-    }
+    if message.type == NOTICE and isinstance(notice_id, str):
+        found.append({"notice_id": notice_id, "status": "accepted"})
+    found += [
+        {
+            "notice_id": f"{message.id}/recipient-{place}",
+            "status": "failed",
+            "reason_code": f"smtp-{code}",
+        }
+        for place, code in handed.refused
+    ]
+    at = {"at": datetime.now(UTC).isoformat()}
     if handed.reference:
-        data["gateway_reference"] = handed.reference
-    return (
+        at["gateway_reference"] = handed.reference
+    return tuple(
         Message(
             source="/connectors/email",
             type=_RESULT,
@@ -125,6 +137,7 @@ def _result(message: Message, handed: Handed) -> Sequence[Message]:
             traceparent=message.traceparent,
             correlationid=message.correlationid,
             causationid=str(message.id),
-            data=data,
-        ),
+            data={**data, **at},
+        )
+        for data in found
     )

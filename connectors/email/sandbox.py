@@ -61,6 +61,8 @@ class EmailSandbox:
 
     def __init__(self) -> None:
         self.received: list[Seen] = []
+        self.unknown: set[str] = set()
+        """Addresses this relay refuses for good while it takes others."""
         self.senders: list[str] = []
         """Envelope senders, in the order of `received`."""
         self.options: list[tuple[tuple[str, ...], tuple[str, ...]]] = []
@@ -150,7 +152,7 @@ class EmailSandbox:
         self, server: Any, session: Any, envelope: Any, address: str, options: list[str]
     ) -> str:
         """Take or refuse a recipient, as switched."""
-        if self._mode is Mode.REFUSE:
+        if self._mode is Mode.REFUSE or address in self.unknown:
             return f"550 5.1.1 <{address}> no such mailbox"
         if self._mode is Mode.STATUS:
             return f"{self._status} <{address}> not now"

@@ -124,6 +124,28 @@ async def test_an_event_mail_names_ids_and_types_only(rig: Rig) -> None:
     assert b"Amina" not in rig.sandbox.received[0].body
 
 
+async def test_a_recipient_refused_for_good_is_told_by_place_while_the_others_get_the_mail(rig: Rig) -> None:
+    rig.sandbox.unknown = {"left@office.example"}
+    target = await rig.target(
+        recipients=["first@office.example", "left@office.example"],
+        events={"org.openspp.civil_event.*": {"subject": "New", "text": "Look."}},
+    )
+    sent = event()
+    receipt = await target.send(sent, soon())
+    (exchange,) = receipt.exchanges
+    assert exchange.status == "250 (1 of 2 refused)"
+    (produced,) = receipt.produced
+    assert (produced.type, produced.causationid) == ("org.openspp.notice.result.v1", str(sent.id))
+    result = NoticeResult.model_validate(produced.data, strict=False)
+    assert (result.status.value, result.reason_code) == ("failed", "smtp-550")
+    assert result.notice_id == f"{sent.id}/recipient-2"
+    assert "office.example" not in repr(receipt)
+    assert len(rig.sandbox.received) == 1
+    rig.sandbox.unknown = set()
+    whole = await target.send(event(), soon())
+    assert (whole.exchanges[0].status, list(whole.produced)) == ("250", [])
+
+
 async def test_an_event_template_cannot_reach_the_data_unless_it_is_shown(rig: Rig) -> None:
     template = {"subject": "s", "text": "{{ data.name }}"}
     target = await rig.target(events={"org.openspp.*": template})
