@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -64,8 +65,10 @@ class Sender:
         """Send every request, eight at a time, a repeat always after its first."""
         async with aiohttp.ClientSession(self._url) as http:
             form = {"grant_type": "client_credentials"}
-            login = aiohttp.BasicAuth(CIVIL_REGISTRY, self._secret)
-            async with http.post("/oauth2/token", data=form, auth=login) as answer:
+            login = base64.b64encode(f"{CIVIL_REGISTRY}:{self._secret}".encode()).decode()
+            async with http.post(
+                "/oauth2/token", data=form, headers={"Authorization": f"Basic {login}"}
+            ) as answer:
                 answer.raise_for_status()
                 token = (await answer.json())["access_token"]
             headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
