@@ -268,6 +268,8 @@ async def test_files_are_refused_in_so_many_words(hub: Any) -> None:
     body = await answer.json()
     assert (answer.status, error_of(body)["code"]) == (415, "err.request.bad")
     assert "application/json" in error_of(body)["message"]
+    page = (Path(__file__).parents[2] / "docs/dci.md").read_text(encoding="utf-8")
+    assert "`multipart/form-data`" in page.partition("## Files")[2].partition("415")[0]
 
 
 async def test_the_message_of_an_error_speaks_the_language_asked_for(hub: Any) -> None:
