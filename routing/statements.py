@@ -78,7 +78,9 @@ changed AS (
         ORDER BY e.seq LIMIT 1
     ) n WHERE c.order_key IS NOT NULL
 ), pointed AS (
-    INSERT INTO outbox (delivery_id, message_id, route) SELECT id, message_id, route FROM next_in_order RETURNING route
+    INSERT INTO outbox (delivery_id, message_id, route, traceparent)
+    SELECT n.id, n.message_id, n.route, m.traceparent FROM next_in_order n LEFT JOIN message m ON m.id = n.message_id
+    RETURNING route
 ), audited AS (
     INSERT INTO audit_event (id, actor, action, object_type, object_id, outcome, request_id, details)
     SELECT i.audit_id, $3, 'delivery.cancel', 'delivery', c.id::text, 'cancelled', $4,

@@ -214,7 +214,10 @@ async def test_cancelling_stops_waiting_deliveries_frees_the_next_and_leaves_one
     }
     assert rows[waiting] == ("cancelled", "outcome-unknown")
     assert rows[sending][0] == "sending"
-    assert [row[0] for row in await pool.fetch("SELECT delivery_id FROM outbox")] == [following]
+    (pointer,) = await pool.fetch("SELECT delivery_id, traceparent FROM outbox")
+    # The freed delivery goes on in the trace of its own message.
+    trace = await pool.fetchval("SELECT traceparent FROM message WHERE id = $1", second)
+    assert tuple(pointer) == (following, trace)
 
 
 async def test_a_replayed_dead_letter_leaves_the_list_and_the_message_shows_its_newest_state(
