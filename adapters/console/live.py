@@ -21,9 +21,11 @@ SUBSCRIBERS: Final = 200
 INTERVAL: Final = 2.0
 
 # A change of any delivery moves one of these: a new one the sequence, an ended one the audit trail, an attempt the rest.
+# That somebody looked is no change: a page that renews itself would otherwise go on for ever.
 # The rest is bounded, so that a long backlog costs no more than a short one; it then changes in the other two anyway.
 _MARK: Final = """
-SELECT (SELECT last_value FROM delivery_seq) AS made, (SELECT id FROM audit_event ORDER BY id DESC LIMIT 1) AS audited,
+SELECT (SELECT last_value FROM delivery_seq) AS made,
+       (SELECT id FROM audit_event WHERE action NOT LIKE 'read.%' AND action NOT LIKE 'auth.%' ORDER BY id DESC LIMIT 1) AS audited,
        count(*) AS live, coalesce(sum(attempts), 0) AS attempts, count(*) FILTER (WHERE state = 'sending') AS sending
 FROM (SELECT attempts, state FROM delivery WHERE ended_at IS NULL LIMIT 5000) AS under_way
 """

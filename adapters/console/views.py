@@ -18,6 +18,7 @@ from adapters.console.flows import SharedFlows
 from adapters.console.live import Pulse
 from adapters.console.rendering import LANGUAGE_NAMES, render
 from adapters.console.session import COOKIE, LIFETIME, Session, Signer
+from adapters.console.trail import look, turned_away
 from adapters.http.catalog import declare, fault_of, is_ours
 from adapters.http.language import best_language
 from adapters.http.pipeline import defect_of, request_id_of, security_headers
@@ -86,6 +87,7 @@ class Console:
         self._tokens = tokens
         self._partners = partners
         self._secure = settings.tls_cert is not None or settings.behind_tls_proxy
+        self._proxied = settings.behind_tls_proxy
         self._headers = {**security_headers(settings), "Content-Security-Policy": _POLICY}
 
     def add_to(self, app: web.Application) -> None:
@@ -170,6 +172,8 @@ class Console:
         self, request: web.Request, error: HubError, request_id: str, status: int | None = None
     ) -> web.Response:
         note_fault(error, request_id)
+        if error.code == "link-invalid":
+            turned_away(request, self._proxied, None, error.code)
         fault = fault_of(error)
         ours = is_ours(error)
         return self._render(
@@ -247,11 +251,14 @@ class Console:
         else:
             try:
                 claims = await self._tokens.verify(fields.get("token", "").strip())
-            except Refused:
+            except Refused as error:
+                turned_away(request, self._proxied, None, error.code)
                 return self._render(request, None, "login.html", status=403, code="", wrong=True)
             found = self._partners.client(claims.client_id, claims.outside)
             scopes = claims.scopes & found[0].scopes if found is not None else frozenset[str]()
             if found is None or Scope.CONSOLE_READ not in scopes:
+                who = None if found is None else found[0].name
+                turned_away(request, self._proxied, who, "partner-unknown" if found is None else "scope-missing")
                 return self._render(request, None, "login.html", status=403, code="", wrong=True)
             # The session may do what the token may, and for eight hours at most.
             seconds = LIFETIME
@@ -282,6 +289,7 @@ class Console:
             raise web.HTTPSeeOther(f"/console/messages/{_uuid(wanted)}")
         given = {name: value for name in _SHOWN if (value := request.query.get(name, "").strip())}
         filter_ = MessageFilter.read(given)
+        look(request, session, "read.search")
         only = self._only(session)
         cursor = request.query.get("cursor") or None
         flows = await self._flows.get(session.scopes) if only is None else ()
@@ -312,6 +320,7 @@ class Console:
             given.setdefault("partner", session.partner)
         if "originid" not in given:
             given.pop("partner", None)
+        look(request, session, "read.search")
         page = await self.trace.search(
             MessageFilter.read(given), None, 100, visible=session.scopes, partner=self._only(session)
         )
@@ -321,6 +330,7 @@ class Console:
         )  # fmt: skip
 
     async def _message(self, request: web.Request, session: Session) -> web.Response:
+        look(request, session, "read.trace", request.match_info["id"])
         found = await self.trace.message(_uuid(request.match_info["id"]), session.scopes, self._only(session))
         if found is None:
             raise Refused("There is no message with this id that you may see.", code="message-not-found")
@@ -336,6 +346,7 @@ class Console:
     async def _dead(self, request: web.Request, session: Session) -> web.Response:
         if not session.may(Scope.DEAD_READ):
             raise Refused("Dead letters need the scope dead:read.", code="scope-missing")
+        look(request, session, "read.dead-letters")
         route = request.query.get("route", "").strip()
         page = await self.trace.dead_letters(
             MessageFilter.read({"route": route} if route else {}),

@@ -7,6 +7,7 @@ from typing import Final
 
 from aiohttp import web
 
+from adapters.http.auditing import AUDITOR, Auditor
 from adapters.http.operations import Operation
 from adapters.http.pipeline import Pipeline, edge
 from adapters.http.services import Services
@@ -26,7 +27,11 @@ def build_app(services: Services) -> web.Application:
     app = web.Application(middlewares=[edge(services.settings)], client_max_size=services.settings.body_limit)
     app[SERVICES] = services
     app[OPERATIONS] = []
-    app[PIPELINE] = Pipeline(services.settings, services.tokens, services.partners)
+    auditor = None if services.pool is None else Auditor(services.pool, services.partners)
+    if auditor is not None:
+        app[AUDITOR] = auditor
+        app.on_cleanup.append(_close_auditor)
+    app[PIPELINE] = Pipeline(services.settings, services.tokens, services.partners, auditor)
     add_operations(app, message_operations(services))
     add_operations(app, dci_operations(services))
     add_operations(app, issuing_operations(services))
@@ -34,6 +39,10 @@ def build_app(services: Services) -> web.Application:
     for extend in services.extra:
         extend(app, services)
     return app
+
+
+async def _close_auditor(app: web.Application) -> None:
+    await app[AUDITOR].close()
 
 
 def add_operations(app: web.Application, operations: Iterable[Operation]) -> None:

@@ -13,12 +13,14 @@ import orjson
 from aiohttp import web
 from pydantic import BaseModel, Field
 
+from adapters.http.auditing import CLIENT, DENIED
 from adapters.http.body import parse_json
 from adapters.http.operations import Answer, Body, Call, Operation
 from adapters.http.security.issuer import IssuedToken, TokenDenied, TokenIssuer
 from adapters.http.services import Services
 
 FORM: Final = "application/x-www-form-urlencoded"
+TOKENS: Final = frozenset({"issueToken", "issueDciToken"})
 _LIMIT: Final = 16 * 1024
 _STATUS: Final = {"invalid_client": 401, "slow_down": 429}
 
@@ -150,8 +152,10 @@ async def _token(
         if fields.get("grant_type") != "client_credentials":
             raise TokenDenied("unsupported_grant_type", "Only the grant type client_credentials is given.")
         client_id, secret = _client(request, fields)
+        request[CLIENT] = client_id
         issued = await issuer.issue(client_id, secret, fields.get("scope"), address_of(request, proxied))
     except TokenDenied as denied:
+        request[DENIED] = denied.error
         return _denied(denied, basic)
     return web.Response(
         body=orjson.dumps(_granted(issued, dci)),

@@ -12,7 +12,9 @@ from typing import Any, Final
 from aiohttp import web
 from pydantic import ValidationError
 
+from adapters.http.auditing import CLIENT, DENIED, READS, Auditor
 from adapters.http.body import read_body, too_large
+from adapters.http.issuing import TOKENS, address_of
 from adapters.http.operations import Body, Call, Operation
 from adapters.http.problems import RequestRefused, challenge, problem_response
 from adapters.http.rates import RateLimits
@@ -256,8 +258,15 @@ def unless_local(stage: Stage) -> Stage:
 class Pipeline:
     """Builds the endpoint of an operation: its stages in order, then its handler, then the dressing of the answer."""
 
-    def __init__(self, settings: HubSettings, tokens: TokenVerifier, partners: Partners) -> None:
+    def __init__(
+        self,
+        settings: HubSettings,
+        tokens: TokenVerifier,
+        partners: Partners,
+        auditor: Auditor | None = None,
+    ) -> None:
         self._settings = settings
+        self._auditor = auditor
         self._authenticate = Authentication(tokens, partners)
         self._limit_rate = limit_rate(RateLimits(settings.rate_limit, settings.rate_burst))
         self._headers = security_headers(settings)
@@ -279,7 +288,8 @@ class Pipeline:
 
     def endpoint(self, operation: Operation) -> Endpoint:
         """Return the aiohttp handler of an operation."""
-        return _endpoint(operation, self.stages(operation), self._dressing(operation))
+        witness = _witness(self._auditor, operation, self._settings.behind_tls_proxy)
+        return _endpoint(operation, self.stages(operation), self._dressing(operation), witness)
 
     def expectation(
         self, operation: Operation
@@ -308,7 +318,41 @@ class Pipeline:
         return self._headers
 
 
-def _endpoint(operation: Operation, stages: Sequence[Stage], headers: dict[str, str]) -> Endpoint:
+Witness = Callable[[web.Request, Call, HubError | None], None]
+"""Told of every request that was refused (with the error), and of those of some operations that were not."""
+
+
+def _witness(auditor: Auditor | None, operation: Operation, proxied: bool) -> tuple[Witness | None, bool]:
+    """Return who writes the audit trail for an operation, and whether what succeeds is told too."""
+    if auditor is None:
+        return None, False
+    reading, name = READS.get(operation.name), operation.name
+    if name in TOKENS:
+
+        def token(request: web.Request, call: Call, error: HubError | None) -> None:
+            outcome = request.get(DENIED, "ok") if error is None else error.code
+            auditor.token(address_of(request, proxied), request.get(CLIENT), outcome, call.request_id)
+
+        return token, True
+
+    def witness(request: web.Request, call: Call, error: HubError | None) -> None:
+        actor = call.partner.name if call.known else None
+        if error is not None:
+            auditor.refused(address_of(request, proxied), actor, name, error.code, call.request_id)
+        if reading is not None and actor is not None and (error is None or error.code == "message-not-found"):
+            id_ = request.match_info.get("id", "")
+            auditor.read(actor, reading, id_, "ok" if error is None else error.code, call.request_id)
+
+    return witness, reading is not None
+
+
+def _endpoint(
+    operation: Operation,
+    stages: Sequence[Stage],
+    headers: dict[str, str],
+    witnessed: tuple[Witness | None, bool],
+) -> Endpoint:
+    witness, always = witnessed
     handler, render = operation.handler, operation.render or problem_response
 
     async def endpoint(request: web.Request) -> web.StreamResponse:
@@ -322,7 +366,11 @@ def _endpoint(operation: Operation, stages: Sequence[Stage], headers: dict[str, 
             if operation.body is Body.STREAM:
                 call.headers.update(headers)
             response = await handler(request, call)
+            if always and witness is not None:
+                witness(request, call, None)
         except HubError as error:
+            if witness is not None:
+                witness(request, call, error)
             response = render(request, call.request_id, error)
         except web.HTTPException as error:
             response = render(request, call.request_id, refusal_of(error))
