@@ -47,7 +47,7 @@ class OpenTarget:
         own: Repeat = getattr(connector, "repeat", connector.manifest.repeat)
         self.repeat: Repeat = config.repeat or own
         self.concurrency = config.concurrency
-        self._timeout = config.timeout
+        self.timeout = config.timeout
         self._inner = connector
         self._slots = asyncio.Semaphore(config.concurrency)
         self._ready = False
@@ -58,7 +58,7 @@ class OpenTarget:
     async def send(self, message: Message, deadline: float) -> Receipt:
         """Send one message; past the deadline an unanswered send is `Unknown`, one never begun is `Unavailable`."""
         begun = False
-        end = min(deadline, asyncio.get_running_loop().time() + self._timeout)
+        end = min(deadline, asyncio.get_running_loop().time() + self.timeout)
         try:
             async with asyncio.timeout_at(end) as scope, self._slots:
                 if not self._ready:
@@ -77,7 +77,7 @@ class OpenTarget:
 
     async def ask(self, message: Message, deadline: float) -> Receipt | None:
         """Ask what became of an earlier send; past the deadline the outcome stays `Unknown`."""
-        end = min(deadline, asyncio.get_running_loop().time() + self._timeout)
+        end = min(deadline, asyncio.get_running_loop().time() + self.timeout)
         try:
             async with asyncio.timeout_at(end) as scope, self._slots:
                 if not self._ready:
@@ -93,7 +93,7 @@ class OpenTarget:
     async def receive(self, callback: Callback) -> list[Message]:
         """Turn a callback of the outside system into messages."""
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self.timeout):
                 return list(await self._inner.receive(callback))
         except HubError:
             raise
@@ -122,7 +122,7 @@ class OpenTarget:
         """Open the connector; a target that is away now is opened again at its next message."""
         self._context = context
         try:
-            async with asyncio.timeout(self._timeout):
+            async with asyncio.timeout(self.timeout):
                 await self._reopen()
         except Unavailable as error:
             log(_LOG, logging.WARNING, "target-away-at-start", target=self.name, code=error.code)

@@ -54,6 +54,8 @@ class Target(Protocol):
     connector: str
     repeat: Repeat
     concurrency: int
+    timeout: float
+    """Seconds one send may take at most, whatever deadline it is given."""
 
     async def send(self, message: Message, deadline: float) -> Receipt:
         """Send one message; `deadline` is in seconds of the running loop's clock."""

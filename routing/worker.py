@@ -205,11 +205,11 @@ class Worker:
                 return
             # In hand from before the claim, so that no sweep takes the claim for one whose answer was lost.
             self._in_hand.add(parcel.delivery_id)
-            limit = route.file.timeout or TIMEOUT
+            limit, hold = self._limits(route)
             # From here on counts what the claim allows: the database starts its own count later, never earlier.
             until = asyncio.get_running_loop().time() + limit
             try:
-                claim = await self._store.claim(parcel.delivery_id, self._hold(route.target, limit))
+                claim = await self._store.claim(parcel.delivery_id, hold)
             except BaseException:
                 self._in_hand.discard(parcel.delivery_id)
                 raise
@@ -236,13 +236,18 @@ class Worker:
         async with second.entered() as breaker:
             await self._carry_out(received, claim, route, breaker, until)
 
-    def _hold(self, name: str, limit: float) -> float:
-        """Return how long nobody else may take a claim: a target that recognises repeats needs no such wait."""
+    def _limits(self, route: Route) -> tuple[float, float]:
+        """Return the seconds a send may take, and the seconds nobody else may take its claim.
+
+        A target that recognises repeats needs no such hold: sent again early, it does nothing twice.
+        """
+        limit = route.file.timeout or TIMEOUT
         try:
-            recognised = self._targets.get(name).repeat is Repeat.RECOGNISED
+            target = self._targets.get(route.target)
         except ConfigError:
-            recognised = True
-        return 0.0 if recognised else limit + HOLD_MARGIN
+            return limit, 0.0
+        limit = min(limit, target.timeout)
+        return limit, 0.0 if target.repeat is Repeat.RECOGNISED else limit + HOLD_MARGIN
 
     async def _carry_out(
         self, received: Received, claim: Claim, route: Route, breaker: Breaker, until: float

@@ -99,7 +99,7 @@ async def test_killing_the_one_process_of_a_small_hub_loses_nothing(
 async def test_a_worker_that_stands_still_sends_nothing_twice(
     fleet: Fleet, sandbox: WebhookSandbox, repeat: str
 ) -> None:
-    fleet.configure(sandbox, repeat=repeat, retry={"attempts": 3, "longest": "300ms"})
+    fleet.configure(sandbox, repeat=repeat, retry={"attempts": 3, "longest": "300ms"}, timeout="2s")
     sandbox.switch(Mode.SLOW, seconds=0.05)
     api, first, _ = await fleet.start("api", "worker", "worker")
     assert api.role == "api"
