@@ -17,7 +17,7 @@ from canonical_model.message import Message, uuid7
 from registry.storage.database import database_errors
 from routing.routes import Route
 from routing.store import Claim, DeliveryStore, Outcome
-from routing.worker import BEAT, TIMEOUT, Worker
+from routing.worker import BEAT, Worker
 
 MOST: Final = 1000
 """Questions under way at one time in one process."""
@@ -88,17 +88,18 @@ class Asker(Worker):
         `database-unavailable` before anything was recorded; `ask-timeout` past the deadline, while the late answer is still
         awaited and recorded; any other when the target could not, and the queue goes on trying as the route says.
         """
-        loop = asyncio.get_running_loop()
         if self._stopping or self._silent() or len(self._tasks) >= MOST:
             raise Unavailable(
                 "This process takes no further question now; nothing was recorded.",
                 code="overloaded",
                 retry_after=1,
             )
-        claim, route, known = await self._recorded(message, partner, raw or message.to_json(), request_id)
+        claim, route, until, known = await self._recorded(
+            message, partner, raw or message.to_json(), request_id
+        )
         if known is not None:
             return known
-        task = loop.create_task(self._carry(claim, route, deadline))
+        task = asyncio.create_task(self._carry(claim, route, min(deadline, until), until))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         try:
@@ -115,7 +116,7 @@ class Asker(Worker):
 
     async def _recorded(
         self, message: Message, partner: str, raw: bytes, request_id: str | None
-    ) -> tuple[Claim, Route, Answer | None]:
+    ) -> tuple[Claim, Route, float, Answer | None]:
         """Write message and claimed delivery in one transaction; an answer when the message came before."""
         entry = await self._intake.prepare(message, partner=partner, raw=raw, request_id=request_id)
         asked = next((one for one in entry.deliveries if one.state == "queued"), None)
@@ -129,7 +130,9 @@ class Asker(Worker):
             )
         # It overtakes what waits for the same subject and holds up nothing that comes later.
         asked.state, asked.order_key = "sending", None
-        hold = self._hold(asked.target, route.file.timeout or TIMEOUT)
+        limit, hold = self._limits(route)
+        # The claim holds from here on, so the wait for a free place counts as well.
+        until = asyncio.get_running_loop().time() + limit
         self._in_hand.add(asked.id)
         try:
             async with (
@@ -149,19 +152,17 @@ class Asker(Worker):
             entry.key_id, entry.body, entry.claim, found.accepted_at, partner,
         )  # fmt: skip
         if not found.duplicate:
-            return claim, route, None
+            return claim, route, until, None
         self._in_hand.discard(asked.id)
-        return claim, route, Answer(found.message_id, found.accepted_at, duplicate=True)
+        return claim, route, until, Answer(found.message_id, found.accepted_at, duplicate=True)
 
-    async def _carry(self, claim: Claim, route: Route, deadline: float) -> Outcome:
+    async def _carry(self, claim: Claim, route: Route, patience: float, until: float) -> Outcome:
         self._busy += 1
         self._idle.clear()
         try:
-            loop = asyncio.get_running_loop()
             gate = self._gate(claim.target)
-            if await gate.enter(max(deadline - loop.time(), 0.0)):
+            if await gate.enter(max(patience - asyncio.get_running_loop().time(), 0.0)):
                 async with gate.entered() as breaker:
-                    until = loop.time() + (route.file.timeout or TIMEOUT)
                     outcome, _ = await self._attempt(claim, route, breaker, until)
             else:
                 outcome = Outcome(
