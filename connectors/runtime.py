@@ -127,7 +127,7 @@ class OpenTarget:
         except Unavailable as error:
             log(_LOG, logging.WARNING, "target-away-at-start", target=self.name, code=error.code)
         except TimeoutError:
-            log(_LOG, logging.WARNING, "target-away-at-start", target=self.name, code="target-timeout")
+            log(_LOG, logging.WARNING, "target-away-at-start", target=self.name, code="target-unavailable")
         except HubError:
             raise
         except Exception as error:
