@@ -12,7 +12,17 @@ from pydantic import BaseModel, ConfigDict
 from canonical_model.message import Message
 from routing.contract import Exchange, Receipt, Repeat
 
-__all__ = ["Callback", "Connector", "Context", "Exchange", "Health", "Manifest", "Receipt", "Repeat", "Settings"]
+__all__ = [
+    "Callback",
+    "Connector",
+    "Context",
+    "Exchange",
+    "Health",
+    "Manifest",
+    "Receipt",
+    "Repeat",
+    "Settings",
+]
 
 
 class Settings(BaseModel):

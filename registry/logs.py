@@ -40,7 +40,9 @@ _EVENT: Final = re.compile(r"^[a-z][a-z0-9]*(?:[-.][a-z0-9]+)*$")
 # An identifier of ours starts with a letter and holds no blank, no at sign and no long run of digits; so neither a name in
 # full nor an address, a phone number or an identity number passes. Ids are UUIDs or hexadecimal, versions dotted numbers.
 _TOKEN: Final = re.compile(r"^(?!.*[0-9]{5})[A-Za-z_][A-Za-z0-9_.:/*-]{0,199}$")
-_ID: Final = re.compile(r"^(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{16}|[0-9a-f]{32}|[0-9]{1,4}(?:\.[0-9]{1,4}){0,3})$")
+_ID: Final = re.compile(
+    r"^(?:[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{16}|[0-9a-f]{32}|[0-9]{1,4}(?:\.[0-9]{1,4}){0,3})$"
+)
 _HIDDEN: Final = "hidden"
 _MARK: Final = "hub_fields"
 _TEMPLATE_LIMIT: Final = 200

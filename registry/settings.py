@@ -98,7 +98,7 @@ class HubSettings(BaseSettings):
         None, description="URL of the object store (s3://bucket/prefix); unset uses data_dir."
     )
     group_commit_ms: Annotated[float, Field(ge=0, le=100)] = Field(
-        3.0, description="How long writes are collected."
+        5.0, description="How long writes are collected."
     )
     prefetch: Annotated[int, Field(ge=1, le=5000)] = Field(
         200, description="Parcels a worker holds per route."

@@ -44,7 +44,9 @@ Since = Annotated[str | None, typer.Option(help="Accepted at or after this insta
 Until = Annotated[str | None, typer.Option(help="Accepted before this instant (RFC 3339).")]
 Limit = Annotated[int, typer.Option(min=1, max=LIMIT, help="Most entries of one page.")]
 Cursor = Annotated[str | None, typer.Option(help="Continue after the page before.")]
-Force = Annotated[bool, typer.Option("--force", help="Send even what was delivered or may have arrived; needs --reason.")]
+Force = Annotated[
+    bool, typer.Option("--force", help="Send even what was delivered or may have arrived; needs --reason.")
+]
 Reason = Annotated[str | None, typer.Option(help="Why; kept in the audit trail, so it names no person.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only count what would be sent.")]
 
@@ -72,7 +74,11 @@ def _run(work: Callable[[_Desk], Awaitable[T]]) -> T:
 
 def _filter(**given: str | None) -> MessageFilter:
     # A value that may name a person is better read from standard input than left in the history of the shell.
-    read = {name: sys.stdin.readline().strip() if value == "-" else value for name, value in given.items() if value}
+    read = {
+        name: sys.stdin.readline().strip() if value == "-" else value
+        for name, value in given.items()
+        if value
+    }
     return MessageFilter.read(read)
 
 
@@ -80,7 +86,11 @@ def _id(text: str, code: str) -> UUID:
     try:
         return UUID(text)
     except ValueError:
-        raise Refused("This is not an id of the hub.", code=code, remedy="Ids are UUIDs; `hub messages list` shows them.") from None
+        raise Refused(
+            "This is not an id of the hub.",
+            code=code,
+            remedy="Ids are UUIDs; `hub messages list` shows them.",
+        ) from None
 
 
 def _state(word: str | None) -> Text:
@@ -98,7 +108,10 @@ def _say(report: Report, verb: str, as_json: bool) -> None:
     would = "would be " if report.dry_run else ""
     OUT.print(f"{report.done} of {report.matched} deliveries {would}{verb}.", markup=False)
     for count, why in (
-        (report.needs_force, "may have arrived or were delivered: --force with --reason sends them all the same"),
+        (
+            report.needs_force,
+            "may have arrived or were delivered: --force with --reason sends them all the same",
+        ),
         (report.route_gone, "belong to a route that is no longer in force"),
         (report.spent, "were replayed too often already"),
         (report.skipped, "were dealt with already, or are being sent"),
@@ -122,7 +135,9 @@ def list_command(
     since: Since = None,
     until: Until = None,
     subject: Annotated[str | None, typer.Option(help="By subject; - reads it from standard input.")] = None,
-    correlation: Annotated[str | None, typer.Option(help="By correlation id; - reads standard input.")] = None,
+    correlation: Annotated[
+        str | None, typer.Option(help="By correlation id; - reads standard input.")
+    ] = None,
     origin: Annotated[str | None, typer.Option(help="By the partner's own id; needs --partner.")] = None,
     limit: Limit = 50,
     cursor: Cursor = None,
@@ -145,7 +160,10 @@ def list_command(
         kind = item.type.removeprefix("org.openspp.")
         table.add_row(str(item.id), kind, item.partner, _when(item.accepted_at), _state(item.state))
     OUT.print(table)
-    OUT.print(f"{len(page.items)} messages." + (f" Older ones: --cursor {page.cursor}" if page.cursor else ""), markup=False)
+    OUT.print(
+        f"{len(page.items)} messages." + (f" Older ones: --cursor {page.cursor}" if page.cursor else ""),
+        markup=False,
+    )
 
 
 @app.command("show")
@@ -173,14 +191,27 @@ def show_command(
 def _show(found: MessageTrace) -> None:
     OUT.print(Text.assemble((str(found.id), "bold"), "  ", _state(found.state)))
     OUT.print(
-        f"{found.type} of {found.partner}, {found.size} bytes, accepted {_when(found.accepted_at)} UTC", markup=False
+        f"{found.type} of {found.partner}, {found.size} bytes, accepted {_when(found.accepted_at)} UTC",
+        markup=False,
     )
-    table = Table("When (UTC)", "What", "Route → target", "Outcome", "Seconds", "Code", "Detail", box=None, pad_edge=False)
+    table = Table(
+        "When (UTC)",
+        "What",
+        "Route → target",
+        "Outcome",
+        "Seconds",
+        "Code",
+        "Detail",
+        box=None,
+        pad_edge=False,
+    )
     for hop in found.hops:
         what = f"{hop.kind} {hop.number}" if hop.number else hop.kind
         place = f"{hop.route} → {hop.target}" if hop.route else ""
         seconds = "" if hop.seconds is None else f"{hop.seconds:.3f}"
-        table.add_row(_when(hop.at), what, place, _state(hop.outcome), seconds, hop.code or "", Text(hop.detail or ""))
+        table.add_row(
+            _when(hop.at), what, place, _state(hop.outcome), seconds, hop.code or "", Text(hop.detail or "")
+        )
     OUT.print(table)
 
 
@@ -215,7 +246,14 @@ def replay_command(
         )
     else:
         filter_ = _filter(
-            partner=partner, type=type_, route=route, target=target, state=state, code=code, since=since, until=until
+            partner=partner,
+            type=type_,
+            route=route,
+            target=target,
+            state=state,
+            code=code,
+            since=since,
+            until=until,
         )
         report = _run(
             lambda desk: desk.replayer.replay(
@@ -237,7 +275,9 @@ def cancel_command(
     Example: hub messages cancel 0197c0de-0000-7000-8000-000000000000 --reason "sent twice by mistake"
     """
     message_id = _id(id_, "message-not-found")
-    report = _run(lambda desk: desk.replayer.cancel(desk.actor, message_id=message_id, reason=reason, dry_run=dry_run))
+    report = _run(
+        lambda desk: desk.replayer.cancel(desk.actor, message_id=message_id, reason=reason, dry_run=dry_run)
+    )
     _say(report, "cancelled", as_json)
 
 
@@ -258,19 +298,26 @@ def dead_list_command(
 
     Example: hub messages dead list --route crvs-to-registry
     """
-    filter_ = _filter(partner=partner, type=type_, route=route, target=target, code=code, since=since, until=until)
+    filter_ = _filter(
+        partner=partner, type=type_, route=route, target=target, code=code, since=since, until=until
+    )
     page = _run(lambda desk: desk.trace.dead_letters(filter_, cursor, limit))
     if as_json:
         print_json({"items": [asdict(item) for item in page.items], "next": page.cursor})
         return
-    table = Table("Delivery", "Route → target", "Ended (UTC)", "Tries", "Code", "Reason", box=None, pad_edge=False)
+    table = Table(
+        "Delivery", "Route → target", "Ended (UTC)", "Tries", "Code", "Reason", box=None, pad_edge=False
+    )
     for item in page.items:
         table.add_row(
             str(item.id), f"{item.route} → {item.target}", _when(item.ended_at), str(item.attempts),
             Text(item.code or "–", style="red"), Text(item.reason or ""),
         )  # fmt: skip
     OUT.print(table)
-    OUT.print(f"{len(page.items)} dead letters." + (f" Older ones: --cursor {page.cursor}" if page.cursor else ""), markup=False)
+    OUT.print(
+        f"{len(page.items)} dead letters." + (f" Older ones: --cursor {page.cursor}" if page.cursor else ""),
+        markup=False,
+    )
 
 
 @dead_app.command("resend")

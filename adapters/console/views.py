@@ -258,7 +258,9 @@ class Console:
             scopes = claims.scopes & found[0].scopes if found is not None else frozenset[str]()
             if found is None or Scope.CONSOLE_READ not in scopes:
                 who = None if found is None else found[0].name
-                turned_away(request, self._proxied, who, "partner-unknown" if found is None else "scope-missing")
+                turned_away(
+                    request, self._proxied, who, "partner-unknown" if found is None else "scope-missing"
+                )
                 return self._render(request, None, "login.html", status=403, code="", wrong=True)
             # The session may do what the token may, and for eight hours at most.
             seconds = LIFETIME

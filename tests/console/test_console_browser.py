@@ -65,16 +65,35 @@ async def _fill(desk: Any) -> tuple[Any, Any]:
     for number in range(14):
         message = await desk.plant.message(partner=("civil", "health")[number % 2])
         state = ("delivered", "delivered", "delivered", "waiting", "queued", "refused", "dead")[number % 7]
-        route, target = (("crvs-to-registry", "registry"), ("births-to-health", "health-registry"), ("notices-by-mail", "mail"))[number % 3]
+        route, target = (
+            ("crvs-to-registry", "registry"),
+            ("births-to-health", "health-registry"),
+            ("notices-by-mail", "mail"),
+        )[number % 3]
         await desk.plant.delivery(message, route=route, target=target, state=state, attempts=1)
     message = await desk.plant.message()
     dead = await desk.plant.delivery(
-        message, state="dead", code="target-unavailable", reason="The target did not answer in 5 attempts.", attempts=2
+        message,
+        state="dead",
+        code="target-unavailable",
+        reason="The target did not answer in 5 attempts.",
+        attempts=2,
     )
-    exchange = {"method": "POST", "address": "https://registry.example/v1/events", "status": "503", "seconds": 0.21}
+    exchange = {
+        "method": "POST",
+        "address": "https://registry.example/v1/events",
+        "status": "503",
+        "seconds": 0.21,
+    }
     for number in (1, 2):
         await desk.plant.attempt(
-            dead, message, number, outcome="retry", code="target-unavailable", detail="Answered 503.", exchanges=[exchange]
+            dead,
+            message,
+            number,
+            outcome="retry",
+            code="target-unavailable",
+            detail="Answered 503.",
+            exchanges=[exchange],
         )
     return message, dead
 
@@ -105,13 +124,17 @@ async def test_the_timeline_of_a_message_follows_it_to_its_end(browser: Browser,
     await page.get_by_role("button", name="Open").click()
     await page.locator("#live.on").wait_for()
     await desk.plant.attempt(delivery, message, 1)
-    await desk.pool.execute("UPDATE delivery SET state = 'delivered', attempts = 1, ended_at = now() WHERE id = $1", delivery)
+    await desk.pool.execute(
+        "UPDATE delivery SET state = 'delivered', attempts = 1, ended_at = now() WHERE id = $1", delivery
+    )
     await page.locator(".timeline .ended.delivered").wait_for(timeout=15000)
     assert await page.locator(".timeline li").count() == 5
 
 
 @pytest.mark.parametrize("scripts", [True, False])
-async def test_a_dead_letter_is_resent_and_another_dismissed_from_the_page(browser: Browser, desk: Any, scripts: bool) -> None:
+async def test_a_dead_letter_is_resent_and_another_dismissed_from_the_page(
+    browser: Browser, desk: Any, scripts: bool
+) -> None:
     await _fill(desk)
     context = await browser.new_context(java_script_enabled=scripts)
     page = await context.new_page()
@@ -133,16 +156,22 @@ async def test_a_dead_letter_is_resent_and_another_dismissed_from_the_page(brows
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("language", ["en", "ar"])
-async def test_pages_are_readable_named_and_fit_a_small_screen(browser: Browser, desk: Any, scheme: Any, language: str) -> None:
+async def test_pages_are_readable_named_and_fit_a_small_screen(
+    browser: Browser, desk: Any, scheme: Any, language: str
+) -> None:
     message, _ = await _fill(desk)
-    context = await browser.new_context(color_scheme=scheme, viewport={"width": 320, "height": 640}, reduced_motion="reduce")
+    context = await browser.new_context(
+        color_scheme=scheme, viewport={"width": 320, "height": 640}, reduced_motion="reduce"
+    )
     page = await context.new_page()
     await _sign_in(page, desk)
     for path in ("/console", "/console/dead", f"/console/messages/{message}", "/console/login"):
         await page.goto(f"{desk.url}{path}?lang={language}")
         assert await page.evaluate(CONTRAST) == [], path
         assert await page.evaluate(UNNAMED) == [], path
-        wide = await page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        wide = await page.evaluate(
+            "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        )
         assert wide <= 0, f"{path} is {wide} pixels too wide"
         small = await page.evaluate(
             "[...document.querySelectorAll('button, input:not([type=hidden]), select, summary')]"

@@ -21,7 +21,12 @@ async def test_without_a_session_every_page_leads_to_the_sign_in_page(desk: Any)
                 assert (answer.status, answer.headers["Location"]) == (303, "/console/login")
         async with session.get("/console/events") as answer:
             assert answer.status == 401
-        for path in ("/console/dead/x/resend", "/console/dead/x/dismiss", "/console/messages/x/replay", "/console/find"):
+        for path in (
+            "/console/dead/x/resend",
+            "/console/dead/x/dismiss",
+            "/console/messages/x/replay",
+            "/console/find",
+        ):
             async with session.post(path, data={"reason": "x"}) as answer:
                 assert answer.status == 401
 
@@ -41,7 +46,9 @@ async def test_a_link_signs_in_once_and_its_cookie_is_strict(desk: Any) -> None:
         assert "link-invalid" in await answer.text()
 
 
-async def test_a_token_signs_in_only_with_the_console_scope_and_an_altered_cookie_is_nobodys(desk: Any) -> None:
+async def test_a_token_signs_in_only_with_the_console_scope_and_an_altered_cookie_is_nobodys(
+    desk: Any,
+) -> None:
     async with desk.session() as session:
         for token in ("nonsense", desk.token("civil", "messages:read"), desk.token("stranger")):
             async with session.post("/console/login", data={"token": token}) as answer:
@@ -57,7 +64,9 @@ async def test_a_token_signs_in_only_with_the_console_scope_and_an_altered_cooki
 
 async def test_a_form_of_another_session_or_another_site_does_nothing(desk: Any) -> None:
     dead = await desk.plant.delivery(await desk.plant.message(), state="dead")
-    other = desk.console.signer.form_token(desk.console.signer.session(desk.console.signer.start("x", None, None)))
+    other = desk.console.signer.form_token(
+        desk.console.signer.session(desk.console.signer.start("x", None, None))
+    )
     async with desk.session() as session:
         token = await desk.signed_in(session)
         for fields, headers in (
@@ -66,7 +75,9 @@ async def test_a_form_of_another_session_or_another_site_does_nothing(desk: Any)
             ({"csrf": token}, {"Origin": "https://evil.example"}),
             ({"csrf": token}, {"Sec-Fetch-Site": "cross-site"}),
         ):
-            async with session.post(f"/console/dead/{dead}/resend", data={**fields, "reason": "x"}, headers=headers) as answer:
+            async with session.post(
+                f"/console/dead/{dead}/resend", data={**fields, "reason": "x"}, headers=headers
+            ) as answer:
                 assert answer.status == 403
                 assert "form-expired" in await answer.text()
         assert await desk.pool.fetchval("SELECT count(*) FROM delivery") == 1
@@ -76,14 +87,27 @@ async def test_a_form_of_another_session_or_another_site_does_nothing(desk: Any)
         async with session.post(f"/console/dead/{dead}/resend", data={"csrf": token}) as answer:
             assert "dealt with already" in await answer.text()
     assert await desk.pool.fetchval("SELECT count(*) FROM delivery") == 2
-    assert await desk.pool.fetchval("SELECT actor FROM audit_event WHERE action = 'delivery.replay'") == "console:operator"
+    assert (
+        await desk.pool.fetchval("SELECT actor FROM audit_event WHERE action = 'delivery.replay'")
+        == "console:operator"
+    )
 
 
 async def test_no_page_and_no_answer_holds_planted_personal_data(desk: Any) -> None:
     name, mail, phone = PLANTED
-    message = await desk.plant.message(subject=name, originid=phone, correlationid=mail, body=f"{name} {mail} {phone}".encode())
-    delivery = await desk.plant.delivery(message, state="dead", code="outcome-unknown", reason="No answer came.")
-    exchange = {"method": "POST", "address": f"https://t.example/p?name={name}", "status": "503", "body": phone, "headers": {"To": mail}}
+    message = await desk.plant.message(
+        subject=name, originid=phone, correlationid=mail, body=f"{name} {mail} {phone}".encode()
+    )
+    delivery = await desk.plant.delivery(
+        message, state="dead", code="outcome-unknown", reason="No answer came."
+    )
+    exchange = {
+        "method": "POST",
+        "address": f"https://t.example/p?name={name}",
+        "status": "503",
+        "body": phone,
+        "headers": {"To": mail},
+    }
     await desk.plant.attempt(delivery, message, 1, outcome="unknown", exchanges=[exchange])
     seen = []
     async with desk.session() as session:
@@ -100,7 +124,9 @@ async def test_no_page_and_no_answer_holds_planted_personal_data(desk: Any) -> N
             async with session.get(path, headers=auth) as answer:
                 assert answer.status == 200
                 seen.append(await answer.text())
-        async with session.post("/v1/messages/search", headers=auth, json={"filter": {"subject": name}}) as answer:
+        async with session.post(
+            "/v1/messages/search", headers=auth, json={"filter": {"subject": name}}
+        ) as answer:
             seen.append(await answer.text())
             assert str(message) in seen[-1]
     for text in seen:
@@ -113,7 +139,12 @@ async def test_every_page_forbids_inline_code_and_is_marked_up_for_everybody(des
     await desk.plant.delivery(message, state="dead", code="<script>", reason="<script>alert(1)</script>")
     async with desk.session() as session:
         await desk.signed_in(session)
-        for path in ("/console", "/console/dead", f"/console/messages/{message}", "/console/messages/nothing"):
+        for path in (
+            "/console",
+            "/console/dead",
+            f"/console/messages/{message}",
+            "/console/messages/nothing",
+        ):
             async with session.get(path, headers={"Accept-Language": "ar"}) as answer:
                 text = await answer.text()
                 policy = answer.headers["Content-Security-Policy"]
@@ -140,7 +171,9 @@ async def test_a_partner_sees_only_its_own_and_no_flows(desk: Any) -> None:
             assert str(theirs) not in await answer.text()
 
 
-async def test_the_stream_says_that_something_changed_and_is_bounded(desk: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_the_stream_says_that_something_changed_and_is_bounded(
+    desk: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     async with desk.session() as session:
         await desk.signed_in(session)
         async with asyncio.timeout(20), session.get("/console/events") as answer:
@@ -160,7 +193,10 @@ def test_every_text_of_the_pages_is_translated() -> None:
 
     texts: set[str] = set()
     for template in resources.files("adapters.console").joinpath("templates").iterdir():
-        texts |= {one or two for one, two in re.findall(r"""_\((?:"([^"]+)"|'([^']+)')\)""", template.read_text("utf-8"))}
+        texts |= {
+            one or two
+            for one, two in re.findall(r"""_\((?:"([^"]+)"|'([^']+)')\)""", template.read_text("utf-8"))
+        }
     assert len(texts) > 60
     for language in LANGUAGE_NAMES:
         if language != "en":

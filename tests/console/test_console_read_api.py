@@ -18,7 +18,9 @@ async def _get(session: ClientSession, path: str, headers: dict[str, str], statu
         return body
 
 
-async def _post(session: ClientSession, path: str, headers: dict[str, str], body: Any, status: int = 200) -> Any:
+async def _post(
+    session: ClientSession, path: str, headers: dict[str, str], body: Any, status: int = 200
+) -> Any:
     async with session.post(path, headers=headers, json=body) as answer:
         found = await answer.json()
         assert answer.status == status, found
@@ -44,10 +46,14 @@ async def test_a_partner_reads_its_own_and_read_all_reads_everyones(desk: Any) -
     await desk.plant.delivery(theirs, state="dead")
     held = "messages:read", "messages:read-all", "dead:read"
     async with desk.session() as session:
-        assert (await _get(session, f"/v1/messages/{theirs}", _auth(desk), 404))["code"] == "message-not-found"
+        assert (await _get(session, f"/v1/messages/{theirs}", _auth(desk), 404))[
+            "code"
+        ] == "message-not-found"
         assert (await _get(session, "/v1/messages", _auth(desk)))["items"] == []
         assert (await _get(session, "/v1/dead-letters", _auth(desk)))["items"] == []
-        assert (await _get(session, f"/v1/messages/{theirs}", _auth(desk, "auditor", *held)))["state"] == "dead"
+        assert (await _get(session, f"/v1/messages/{theirs}", _auth(desk, "auditor", *held)))[
+            "state"
+        ] == "dead"
         assert len((await _get(session, "/v1/dead-letters", _auth(desk, "auditor", *held)))["items"]) == 1
 
 
@@ -93,11 +99,15 @@ async def test_deeds_need_their_scope_and_happen_once(desk: Any) -> None:
             ("/v1/replays", {"filter": {"state": "dead"}}),
         ):
             assert (await _post(session, path, reader, body, 403))["code"] == "scope-missing"
-        dry = await _post(session, "/v1/replays", _auth(desk), {"filter": {"state": "dead"}, "dry_run": True, "rate": 5})
+        dry = await _post(
+            session, "/v1/replays", _auth(desk), {"filter": {"state": "dead"}, "dry_run": True, "rate": 5}
+        )
         assert (dry["done"], len(dry["ids"])) == (2, 2)
         assert (await _post(session, f"/v1/messages/{message}/replay", _auth(desk), {}))["done"] == 1
         assert (await _post(session, f"/v1/dead-letters/{dead}/resend", _auth(desk), {}))["skipped"] == 1
-        dismissed = await _post(session, f"/v1/dead-letters/{other}/dismiss", _auth(desk), {"reason": "by hand"})
+        dismissed = await _post(
+            session, f"/v1/dead-letters/{other}/dismiss", _auth(desk), {"reason": "by hand"}
+        )
         assert dismissed["done"] == 1
         for path, body, code, status in (
             ("/v1/replays", {"filter": {}}, "filter-empty", 422),

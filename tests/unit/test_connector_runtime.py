@@ -400,4 +400,8 @@ async def test_a_target_away_at_the_start_is_told_by_event_name_target_and_code(
     await runtime.close()
     (record,) = (one for one in caplog.records if one.name == "openspp.connectors")
     line = orjson.loads(LogFormatter().format(record))
-    assert (line["event"], line["target"], line["code"]) == ("target-away-at-start", "t", "target-unavailable")
+    assert (line["event"], line["target"], line["code"]) == (
+        "target-away-at-start",
+        "t",
+        "target-unavailable",
+    )
