@@ -15,6 +15,7 @@ import asyncpg
 from canonical_model.errors import Defect, HubError, Refused, Unavailable, Unknown
 from canonical_model.message import Message, uuid7
 from registry.storage.database import database_errors
+from routing.outcomes import count, later
 from routing.routes import Route
 from routing.store import Claim, DeliveryStore, Outcome
 from routing.worker import BEAT, Worker
@@ -174,13 +175,13 @@ class Asker(Worker):
                     0.0,
                     counted=False,
                 )
-                outcome, _ = self._later(
+                outcome, _ = later(
                     outcome, 0.0, "target-busy", "The target had no free place in time; nothing was sent."
                 )
             # No broker holds a parcel of it: what is to be tried again goes to the queue by the outbox.
             outcome.requeue = outcome.state == "waiting"
             if await self._record(outcome):
-                self._count(claim, route, outcome)
+                count(claim, route, outcome)
             else:
                 outcome.state, outcome.code = "lost", "outcome-unknown"
             # Not in `finally`: one that failed here may have been sent, and stays in hand for the sweep after this process.

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any, Final, Protocol
 from uuid import UUID
 
@@ -21,8 +21,9 @@ from registry.vault import Vault, aad
 from routing import metrics
 from routing.breaker import Breaker, Gate
 from routing.brokers.contract import Broker, Consumer, Received
-from routing.contract import Exchange, Receipt, Repeat, Target, TargetDirectory
+from routing.contract import Receipt, Repeat, Target, TargetDirectory
 from routing.intake import Entry, Intake
+from routing.outcomes import BROKER_DELAY, FORCED, NeverAgain, NotSent, count, end, exchanges_of, later
 from routing.retry import RetryBudget, RetryPolicy
 from routing.routes import Route, RouteBook
 from routing.store import Claim, DeliveryStore, NotNow, Outcome, Sweeper, Withheld
@@ -35,10 +36,6 @@ HOLD_MARGIN: Final = 5.0
 """Seconds a request may still be on its way to the target after its sender gave it up."""
 GATE_PATIENCE: Final = 30.0
 """Seconds a parcel waits for its target's breaker or for a free place before it goes back to the broker."""
-FORCED: Final = "replay-forced"
-"""Code of a replay a person forced although an earlier attempt may have arrived."""
-BROKER_DELAY: Final = 60.0
-"""Waits up to this many seconds are the broker's; longer ones lie in the outbox."""
 
 
 class Mapper(Protocol):
@@ -228,7 +225,7 @@ class Worker:
             outcome = Outcome(
                 claim.delivery_id, "waiting", "retry", claim.attempt, datetime.now(UTC), 0.0, counted=False
             )
-            outcome, wait = self._later(outcome, 5.0, claim.code, "The target's breaker is open.")
+            outcome, wait = later(outcome, 5.0, claim.code, "The target's breaker is open.")
             await self._record(outcome)
             self._in_hand.discard(claim.delivery_id)
             received.retry(wait or 5.0)
@@ -267,7 +264,7 @@ class Worker:
         else:
             received.ack()
         if kept:
-            self._count(claim, route, outcome)
+            count(claim, route, outcome)
 
     def _gate(self, name: str) -> Gate:
         gate = self._gates.get(name)
@@ -323,7 +320,7 @@ class Worker:
         if route.schedule is not None and (opens := route.schedule.next_open(outcome.started_at)) is not None:
             breaker.abandoned()
             outcome.counted = False
-            return self._later(
+            return later(
                 outcome, (opens - outcome.started_at).total_seconds(), claim.code, "The target is closed now."
             )
         metrics.in_flight(claim.target, 1)
@@ -334,11 +331,11 @@ class Worker:
         except Refused as error:
             # A mapping that refuses says nothing about the target.
             breaker.good() if reached else breaker.abandoned()
-            self._end(outcome, "refused", "refused", error)
-        except _NotSent as error:
+            end(outcome, "refused", "refused", error)
+        except NotSent as error:
             breaker.abandoned()
             outcome.counted = False
-            outcome, wait = self._later(outcome, 5.0, claim.code, error.detail)
+            outcome, wait = later(outcome, 5.0, claim.code, error.detail)
         except Unavailable as error:
             breaker.bad()
             outcome, wait = self._again(outcome, claim, route, error, "retry", claim.code)
@@ -350,14 +347,14 @@ class Worker:
             if not isinstance(error, HubError):
                 log(_LOG, logging.ERROR, "delivery-defect", delivery_id=str(claim.delivery_id), error=error)
                 error = Defect(f"The hub failed on this delivery ({type(error).__name__}).")
-            self._end(outcome, "dead", "defect", error)
+            end(outcome, "dead", "defect", error)
             if claim.code == "outcome-unknown":
                 outcome.code = claim.code  # our own fault does not tell what became of the earlier attempt
         else:
             breaker.good()
             outcome.state = outcome.outcome = "delivered"
             outcome.reference = receipt.reference
-            outcome.exchanges = _exchanges(receipt.exchanges)
+            outcome.exchanges = exchanges_of(receipt.exchanges)
             for message in receipt.produced:
                 outcome.produced.append(await self._prepare(message))
         finally:
@@ -384,7 +381,7 @@ class Worker:
         try:
             message = await self._open(claim)
         except Unavailable as error:
-            raise _NotSent(error.detail, code=error.code) from error
+            raise NotSent(error.detail, code=error.code) from error
         if claim.mapping is not None:
             message = message.model_copy(
                 update={"data": self._mapper.to_dialect(claim.mapping, message.data)}
@@ -408,7 +405,7 @@ class Worker:
     def _still_ours(self, until: float) -> None:
         """Refuse to send when this process stood still for so long that others may have taken the delivery."""
         if self._silent() or asyncio.get_running_loop().time() >= until:
-            raise _NotSent(
+            raise NotSent(
                 "This worker was silent for too long; nothing was sent by it.", code="worker-silent"
             )
 
@@ -418,7 +415,7 @@ class Worker:
             return None
         if target.repeat is Repeat.ASK:
             return await target.ask(message, deadline)
-        raise _NeverAgain(
+        raise NeverAgain(
             "An earlier attempt may have reached the target, which can neither be asked nor tell a repeat; not sent again.",
             code="outcome-unknown",
             remedy="Find out at the target whether it arrived, then resend or dismiss the dead letter.",
@@ -443,8 +440,8 @@ class Worker:
         self, outcome: Outcome, claim: Claim, route: Route, error: Unknown
     ) -> tuple[Outcome, float | None]:
         repeat = self._targets.get(claim.target).repeat
-        if isinstance(error, _NeverAgain) or repeat is Repeat.NEVER:
-            self._end(outcome, "dead", "unknown", error)
+        if isinstance(error, NeverAgain) or repeat is Repeat.NEVER:
+            end(outcome, "dead", "unknown", error)
             outcome.code = "outcome-unknown"
             return outcome, None
         return self._again(outcome, claim, route, error, "unknown", "outcome-unknown")
@@ -456,7 +453,7 @@ class Worker:
         age = 0.0 if claim.first_at is None else (outcome.started_at - claim.first_at).total_seconds()
         wait = policy.delay(claim.attempt, age=age, retry_after=error.retry_after)
         if wait is None:
-            self._end(outcome, "dead", word, error)
+            end(outcome, "dead", word, error)
             if carried == "outcome-unknown":
                 outcome.code = "outcome-unknown"
             return outcome, None
@@ -464,58 +461,5 @@ class Worker:
             wait = min(wait * 2, max(policy.longest, wait))
         outcome.outcome = word
         # An outcome once unknown stays so until the target has been asked or has answered.
-        code = "outcome-unknown" if carried == "outcome-unknown" else error.code
-        return self._later(outcome, wait, code, error.detail)
-
-    @staticmethod
-    def _later(outcome: Outcome, wait: float, code: str | None, reason: str) -> tuple[Outcome, float | None]:
-        outcome.state = "waiting"
-        outcome.code = code
-        outcome.reason = reason[:500]
-        outcome.next_at = outcome.started_at + timedelta(seconds=wait)
-        outcome.requeue = wait > BROKER_DELAY
-        return outcome, wait
-
-    @staticmethod
-    def _end(outcome: Outcome, state: str, word: str, error: HubError) -> None:
-        outcome.state = state
-        outcome.outcome = word
-        outcome.code = error.code
-        outcome.reason = error.detail[:500]
-
-    @staticmethod
-    def _count(claim: Claim, route: Route, outcome: Outcome) -> None:
-        if outcome.state == "waiting":
-            metrics.retried(route.name, claim.target, outcome.code or "closed")
-            return
-        seconds = (datetime.now(UTC) - claim.accepted_at).total_seconds()
-        metrics.ended(route.name, claim.target, outcome.state, seconds)
-        if outcome.state != "delivered":
-            if outcome.state == "dead":
-                metrics.dead(route.name, outcome.code or "unknown")
-            log(
-                _LOG, logging.WARNING, "delivery-ended", delivery_id=str(claim.delivery_id), route=route.name,
-                message_id=str(claim.message_id), target=claim.target, state=outcome.state, code=outcome.code,
-                attempt=claim.attempt,
-            )  # fmt: skip
-
-
-class _NotSent(Unavailable):
-    """Something of our own was away before the target was reached; the attempt does not count."""
-
-
-class _NeverAgain(Unknown):
-    """An unknown outcome that no machine can settle."""
-
-
-def _exchanges(exchanges: Any) -> list[dict[str, Any]] | None:
-    found: list[Exchange] = list(exchanges)
-    if not found:
-        return None
-    return [
-        {
-            "method": e.method, "address": e.address, "status": e.status, "started_at": e.started_at, "seconds": e.seconds,
-            "request_bytes": e.request_bytes, "reply_bytes": e.reply_bytes, "notes": dict(e.notes),
-        }
-        for e in found
-    ]  # fmt: skip
+        code = carried if carried in {"outcome-unknown", FORCED} else error.code
+        return later(outcome, wait, code, error.detail)
