@@ -15,7 +15,7 @@ from routing.routes import Route
 from routing.store import Claim, Outcome
 
 _LOG = logging.getLogger(__name__)
-FORCED: Final = "replay-forced"
+FORCED_CODE: Final = "replay-forced"
 """Code of a replay a person forced although an earlier attempt may have arrived."""
 BROKER_DELAY: Final = 60.0
 """Waits up to this many seconds are the broker's; longer ones lie in the outbox."""

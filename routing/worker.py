@@ -23,7 +23,7 @@ from routing.breaker import Breaker, Gate
 from routing.brokers.contract import Broker, Consumer, Received
 from routing.contract import Receipt, Repeat, Target, TargetDirectory
 from routing.intake import Entry, Intake
-from routing.outcomes import BROKER_DELAY, FORCED, NeverAgain, NotSent, count, end, exchanges_of, later
+from routing.outcomes import BROKER_DELAY, FORCED_CODE, NeverAgain, NotSent, count, end, exchanges_of, later
 from routing.retry import RetryBudget, RetryPolicy
 from routing.routes import Route, RouteBook
 from routing.store import Claim, DeliveryStore, NotNow, Outcome, Sweeper, Withheld
@@ -393,7 +393,7 @@ class Worker:
             if known is not None:
                 return known
             self._still_ours(until)
-        elif claim.code == FORCED and target.repeat is Repeat.ASK:
+        elif claim.code == FORCED_CODE and target.repeat is Repeat.ASK:
             # A person wants it sent again although it may have arrived; where the target can say, it is asked all the same.
             known = await target.ask(message, until)
             if known is not None:
@@ -461,5 +461,5 @@ class Worker:
             wait = min(wait * 2, max(policy.longest, wait))
         outcome.outcome = word
         # An outcome once unknown stays so until the target has been asked or has answered.
-        code = carried if carried in {"outcome-unknown", FORCED} else error.code
+        code = carried if carried in {"outcome-unknown", FORCED_CODE} else error.code
         return later(outcome, wait, code, error.detail)

@@ -140,7 +140,7 @@ def _named(node: ast.AST, takers: dict[str, int]) -> set[str]:
             values.append(node.args[0])
     elif isinstance(node, ast.Assign | ast.AnnAssign):
         target = node.targets[0] if isinstance(node, ast.Assign) else node.target
-        if isinstance(target, ast.Name) and target.id == "default_code":
+        if isinstance(target, ast.Name) and (target.id == "default_code" or target.id.endswith("_CODE")):
             values.append(node.value)
         if isinstance(target, ast.Name) and target.id == "CATALOG" and isinstance(node.value, ast.Dict):
             values += node.value.keys
