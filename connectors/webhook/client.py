@@ -16,7 +16,7 @@ from connectors.errors import ConfigError
 from connectors.http import Reply, http_request
 from connectors.network import AddressGuard, GuardedResolver, open_session
 
-_CODE: Final = re.compile(r"(?!.*[0-9]{5})[a-z][a-z0-9]*(?:[-_.][a-z0-9]+){0,5}")
+_CODE: Final = re.compile(r"(?!.*[0-9]{5})[a-z][a-z0-9]*(?:[-_.][a-z0-9]+){1,5}")
 _CODE_CHARS: Final = 40
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 from uuid import UUID
 
 import asyncpg
@@ -21,6 +22,8 @@ CLAIM_SECONDS = 10.0
 CLAIM_ROWS = 500
 AFTER_FAULT_SECONDS = 1.0
 GATHER_SECONDS = 0.002
+RECOVER_SECONDS = 30.0
+RECOVER_EVERY = 1.0
 
 CLAIM = """
     WITH me AS MATERIALIZED (SELECT id FROM worker WHERE id = $3 FOR KEY SHARE), due AS MATERIALIZED (
@@ -109,6 +112,7 @@ class Claimer:
         self._poll_seconds = poll_seconds
         self._stirred = asyncio.Event()
         self._uncertain = False
+        self._recover_until = self._recovered = -math.inf
         self._loop_task: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -181,12 +185,19 @@ class Claimer:
     async def _claim(self, wanted: int) -> int:
         async with self._lock:
             async with self._pool.acquire(timeout=CLAIM_SECONDS) as connection:
+                now = asyncio.get_running_loop().time()
                 if self._uncertain:
+                    # A claim whose connection broke may still be committed by the server after we looked; so look again.
+                    self._recover_until = now + RECOVER_SECONDS
+                    self._recovered = -math.inf
+                if now < self._recover_until and now - self._recovered >= RECOVER_EVERY:
                     kept = list(self._held | self.settler.writing)
                     await connection.execute(RECOVER, self.route, self._worker, kept, timeout=CLAIM_SECONDS)
+                    self._recovered = now
                 self._uncertain = True  # until the answer is here, rows may be ours without our knowing
                 rows = await connection.fetch(CLAIM, self.route, wanted, self._worker, timeout=CLAIM_SECONDS)
-                self._uncertain = False
+            # Not before the connection is given back: that may fail too, and then nobody hands these rows out.
+            self._uncertain = False
             rows.sort(key=lambda row: (row["available_at"], row["id"]))
             for row in rows:
                 self._hand_out(row)

@@ -164,9 +164,10 @@ async def test_a_refusal_shows_the_code_of_the_problem_and_nothing_else(rig: Rig
         ({"type": "about:blank", "title": "maria-garcia"}, None),
         ({"type": "https://example.org/errors?who=maria"}, None),
         ({"code": "duplicate_record.v2"}, "duplicate_record.v2"),
-        ({"type": "https://example.org/errors/duplicate"}, "duplicate"),
+        ({"type": "https://example.org/errors/duplicate-record"}, "duplicate-record"),
+        ({"code": "maria"}, None),
         ({"type": "urn:problem:type-not-expected"}, "type-not-expected"),
-        ({"code": "Not A Code", "type": "urn:problem:gone"}, "gone"),
+        ({"code": "Not A Code", "type": "urn:problem:long-gone"}, "long-gone"),
     ],
 )
 def test_only_what_has_the_shape_of_a_code_is_kept_of_a_remote_problem(
