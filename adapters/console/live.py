@@ -72,6 +72,7 @@ class Pulse:
 
     async def _run(self) -> None:
         before: tuple[object, ...] | None = None
+        lately = False
         while self._watchers:
             try:
                 row = await self._pool.fetchrow(_MARK, timeout=10)
@@ -79,8 +80,11 @@ class Pulse:
                 log(_LOG, logging.WARNING, "console-pulse-waits", error=error)
             else:
                 now = tuple(row) if row is not None else ()
-                if before is not None and now != before:
+                # The first look tells too, since a page may have been read before it; and a change is told once more, since
+                # the flows a page was just given may be a second old.
+                changed = now != before
+                if changed or lately:
                     for event in self._watchers:
                         event.set()
-                before = now
+                before, lately = now, changed
             await asyncio.sleep(self._interval)
