@@ -21,7 +21,6 @@ from routing.brokers.contract import Parcel, Received
 from routing.brokers.rabbitmq import RabbitMQBroker
 
 TABLES: Final = """
-CREATE UNLOGGED TABLE IF NOT EXISTS bench_nothing (id int);
 DROP TABLE IF EXISTS bench_message, bench_result;
 CREATE TABLE bench_message (id uuid PRIMARY KEY, body bytea NOT NULL);
 CREATE TABLE bench_result (id uuid PRIMARY KEY, status int NOT NULL);
