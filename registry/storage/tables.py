@@ -20,7 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL, UUID
+from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, JSONB, REAL, UUID
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql import ClauseElement
@@ -29,16 +29,22 @@ __all__ = [
     "METADATA",
     "accepted_origin",
     "applied_message",
+    "area",
     "attempt",
     "audit_event",
     "civil_event",
     "compiled",
     "data_key",
     "delivery",
+    "job",
+    "membership",
     "message",
     "outbox",
-    "person",
-    "person_identifier",
+    "registrant",
+    "registrant_event",
+    "registrant_identifier",
+    "registrant_search",
+    "registrant_vault",
     "worker",
 ]
 
@@ -66,8 +72,16 @@ def _small(name: str, *, key: bool = False) -> Column[Any]:
     return Column(name, SmallInteger, nullable=False, primary_key=key, autoincrement=False)
 
 
-def _integer(name: str) -> Column[Any]:
-    return Column(name, Integer, nullable=False)
+def _integer(name: str, *, nullable: bool = False, key: bool = False) -> Column[Any]:
+    return Column(name, Integer, nullable=nullable, primary_key=key, autoincrement=False)
+
+
+def _day(name: str, *, nullable: bool = False) -> Column[Any]:
+    return Column(name, Date, nullable=nullable)
+
+
+def _flag(name: str, *, nullable: bool = False) -> Column[Any]:
+    return Column(name, Boolean, nullable=nullable)
 
 
 def _big(name: str, *, key: bool = False) -> Column[Any]:
@@ -171,7 +185,7 @@ outbox = Table(
     _at("available_at"),
     _uuid("taken_by", nullable=True),
     _at("taken_at", nullable=True),
-    Column("redelivered", Boolean, nullable=False),
+    _flag("redelivered"),
 )
 
 worker = Table("worker", METADATA, _uuid("id", key=True), _text("role"), _at("started_at"), _at("seen_at"))
@@ -190,27 +204,127 @@ audit_event = Table(
     Column("details", JSONB, nullable=True),
 )
 
-person = Table(
-    "person",
+area = Table(
+    "area",
+    METADATA,
+    _integer("id", key=True),
+    _text("code"),
+    _integer("parent_id", nullable=True),
+    Column("path", ARRAY(Integer), nullable=False),
+    _small("level"),
+    _text("kind", nullable=True),
+    Column("names", JSONB, nullable=False),
+    Column("alt_names", ARRAY(Text), nullable=False),
+    Column("area_sqkm", DOUBLE_PRECISION, nullable=True),
+    _flag("active"),
+    _at("updated_at"),
+)
+
+registrant = Table(
+    "registrant",
     METADATA,
     _uuid("id", key=True),
+    _text("kind"),
     _text("status"),
+    _text("group_kind", nullable=True),
+    _flag("is_partial_group", nullable=True),
+    _integer("group_size", nullable=True),
     _text("sex", nullable=True),
-    Column("birthdate", Date, nullable=True),
-    Column("birthdate_not_exact", Boolean, nullable=False),
-    Column("deathdate", Date, nullable=True),
+    _day("birthdate", nullable=True),
+    _flag("birthdate_not_exact"),
+    _day("deathdate", nullable=True),
     _text("marital_status", nullable=True),
-    _big("key_id"),
-    _bytes("sealed"),
+    _integer("area_id", nullable=True),
+    _day("registration_date", nullable=True),
+    _text("language", nullable=True),
+    Column("attributes", JSONB, nullable=False),
+    _uuid("merged_into", nullable=True),
     _integer("version"),
     _text("source"),
-    _uuid("message_id"),
+    _uuid("message_id", nullable=True),
     _at("created_at"),
     _at("updated_at"),
 )
 
-person_identifier = Table(
-    "person_identifier", METADATA, _bytes("value_hash", key=True), _uuid("person_id"), _text("type")
+registrant_vault = Table(
+    "registrant_vault",
+    METADATA,
+    _uuid("registrant_id", key=True),
+    _big("key_id"),
+    _small("format"),
+    _bytes("sealed"),
+)
+
+registrant_identifier = Table(
+    "registrant_identifier",
+    METADATA,
+    _uuid("id", key=True),
+    _uuid("registrant_id"),
+    _text("type"),
+    _bytes("hash"),
+    _flag("live"),
+    _day("valid_from", nullable=True),
+    _day("expiry_date", nullable=True),
+    _text("verification_method", nullable=True),
+    _at("created_at"),
+)
+
+registrant_search = Table(
+    "registrant_search",
+    METADATA,
+    _uuid("registrant_id", key=True),
+    Column("names", ARRAY(BigInteger), nullable=False),
+    Column("contacts", ARRAY(BigInteger), nullable=False),
+)
+
+membership = Table(
+    "membership",
+    METADATA,
+    _uuid("id", key=True),
+    _uuid("group_id"),
+    _uuid("member_id"),
+    Column("roles", ARRAY(Text), nullable=False),
+    _day("start_date"),
+    _day("ended_date", nullable=True),
+    _text("source"),
+    _integer("version"),
+    _at("created_at"),
+    _at("updated_at"),
+)
+
+registrant_event = Table(
+    "registrant_event",
+    METADATA,
+    _uuid("id", key=True),
+    _uuid("registrant_id"),
+    _text("type"),
+    _day("collected_on"),
+    _day("expires_on", nullable=True),
+    Column("data", JSONB, nullable=False),
+    _text("source"),
+    _at("recorded_at"),
+)
+
+job = Table(
+    "job",
+    METADATA,
+    _uuid("id", key=True),
+    _text("kind"),
+    _text("state"),
+    _text("actor"),
+    _text("once", nullable=True),
+    Column("params", JSONB, nullable=False),
+    Column("position", JSONB, nullable=True),
+    _big("done"),
+    Column("total", BigInteger, nullable=True),
+    Column("result", JSONB, nullable=True),
+    Column("error", JSONB, nullable=True),
+    _flag("cancel"),
+    _uuid("worker", nullable=True),
+    _at("beat_at", nullable=True),
+    _at("created_at"),
+    _at("started_at", nullable=True),
+    _at("ended_at", nullable=True),
 )
 
 civil_event = Table(
@@ -219,7 +333,7 @@ civil_event = Table(
     _uuid("id", key=True),
     _uuid("person_id"),
     _text("event_type"),
-    Column("event_date", Date, nullable=True),
+    _day("event_date", nullable=True),
     _text("source"),
     _big("key_id"),
     _bytes("sealed"),

@@ -18,6 +18,9 @@ _ALIKE = {
     "REAL": "real",
     "JSONB": "jsonb",
     "TEXT[]": "ARRAY",
+    "INTEGER[]": "ARRAY",
+    "BIGINT[]": "ARRAY",
+    "DOUBLE PRECISION": "double precision",
     "TIMESTAMP WITH TIME ZONE": "timestamp with time zone",
 }
 
