@@ -1,5 +1,8 @@
-"""The thin people store: persons by identifier and the vital events recorded of them."""
+"""The people store: individuals and groups by identifier, their memberships, history and events."""
 
-from registry.people.store import EventResult, PeopleStore, PersonResult, PersonSummary
+from registry.people.drafts import Draft, Written
+from registry.people.reading import Registrant
+from registry.people.store import EventResult, PeopleStore, PersonResult
+from registry.people.writing import Writer
 
-__all__ = ["EventResult", "PeopleStore", "PersonResult", "PersonSummary"]
+__all__ = ["Draft", "EventResult", "PeopleStore", "PersonResult", "Registrant", "Writer", "Written"]

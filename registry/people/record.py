@@ -1,78 +1,147 @@
-"""One person's record as it lies sealed: values, each with the time of the fact it came from.
+"""One registrant's record as it lies sealed: values, each with the time of the fact it came from.
 
 Facts may arrive in any order and more than once. Each value is replaced only by a fact of a later time, and vital
 events are kept side by side with status and marital status derived from them, so that every order of arrival ends in
-the same record.
+the same record. A group's record is one too; who belongs to it lies in clear (`registry.people.members`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, date, datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
 import orjson
 
 from canonical_model.civil_event import CivilEvent, CivilEventStatus, CivilEventType
 from canonical_model.dates import PartialDate, Precision
+from canonical_model.household import Household
 from canonical_model.identifiers import Identifier
 from canonical_model.person import Person
 from registry.people.identity import Known
 
+Kind = Literal["individual", "group"]
 IDENTIFIER_LIMIT: Final = 200
 _FACT_LIMIT: Final = 100
-_APART: Final = {"person_id", "identifiers", "attributes", "death_date", "marital_status", "last_updated"}
+_APART: Final = {
+    "individual": {
+        "person_id", "identifiers", "attributes", "death_date", "marital_status", "last_updated",
+    },
+    "group": {"household_id", "identifiers", "attributes", "memberships", "last_updated"},
+}  # fmt: skip
+_PROMOTED: Final = ("occupation", "poverty_score", "poverty_score_type")
+"""Fields of the canonical model that a country may declare as attributes by their name."""
 _MARITAL: Final = {CivilEventType.MARRIAGE: "married", CivilEventType.DIVORCE: "divorced"}
-_IN_ORDER: Final = orjson.OPT_SORT_KEYS
+_SEARCHED: Final = {"names", "name", "contact_points", "accounts"}
 
 Clock = list[Any]
 """Milliseconds since which the fact holds, milliseconds at which it was said, the message's id: later is greater."""
 
 
 class Columns(NamedTuple):
-    """What rules need in clear."""
+    """What rules need in clear; `area_code` stands for the area of that code."""
 
     status: str = "active"
+    group_kind: str | None = None
+    is_partial_group: bool | None = None
+    group_size: int | None = None
     sex: str | None = None
     birthdate: date | None = None
     birthdate_not_exact: bool = False
     deathdate: date | None = None
     marital_status: str | None = None
+    area_code: str | None = None
+    registration_date: date | None = None
+    language: str | None = None
 
 
-def clock_of(at: datetime, message_id: UUID, holds_from: PartialDate | None = None) -> Clock:
+_CLEAR: Final = {*Columns._fields, "kind"}
+_EMPTY: Final[Mapping[str, Any]] = {}
+
+
+def clock_of(at: datetime, fact_id: UUID, holds_from: PartialDate | None = None) -> Clock:
     """Return the clock of a fact; `holds_from` orders facts of one life by when they happened, not when they were told."""
     said = int(at.timestamp() * 1000)
     holds = said
     if holds_from is not None:
         day = holds_from.first
         holds = min(said, int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1000))
-    return [holds, said, message_id.hex]
+    return [holds, said, fact_id.hex]
 
 
 class Record:
-    """A person's values, identifiers and vital facts; `touched` says that merging took something over."""
+    """A registrant's values, identifiers and vital facts; `touched` says that merging took something over."""
+
+    __slots__ = (
+        "_declared", "_document", "attributes", "before", "changed", "columns", "created", "id", "kind", "source",
+        "touched", "version",
+    )  # fmt: skip
 
     def __init__(
-        self, person_id: UUID, source: str, document: dict[str, Any] | None = None, version: int = 0
+        self,
+        registrant_id: UUID,
+        source: str,
+        document: dict[str, Any] | None = None,
+        version: int = 0,
+        *,
+        kind: Kind = "individual",
+        declared: Collection[str] = (),
     ) -> None:
-        self.id = person_id
+        self.id = registrant_id
+        self.kind: Kind = kind
         self.source = source
         self.version = version
+        self._declared = declared
         self._document: dict[str, Any] = document or {"values": {}, "identifiers": {}, "facts": {}}
-        self.columns = self._derive()
         self.created = document is None
         self.touched = False
+        self.before: dict[str, Any] = {}
+        """What the sealed fields changed since `begin` were before; None for what was not there."""
+        self.changed: set[str] = set()
+        """The fields changed since `begin` that lie in clear."""
+        self.columns = Columns()
+        self.attributes: Mapping[str, Any] = _EMPTY
+        if document is not None:
+            self._derive()
 
     @classmethod
-    def from_bytes(cls, person_id: UUID, source: str, version: int, raw: bytes) -> Record:
+    def from_bytes(
+        cls,
+        registrant_id: UUID,
+        source: str,
+        version: int,
+        raw: bytes,
+        *,
+        kind: Kind = "individual",
+        declared: Collection[str] = (),
+    ) -> Record:
         """Rebuild a record from its opened bytes."""
-        return cls(person_id, source, orjson.loads(raw), version)
+        document = orjson.loads(raw)
+        clocks = document.pop("clocks", None)
+        if clocks is not None:
+            for part in document.values():
+                for held in part.values():
+                    held[1] = clocks[held[1]]
+        return cls(registrant_id, source, document, version, kind=kind, declared=declared)
 
     def to_bytes(self) -> bytes:
-        """Return the record as JSON, to be sealed."""
-        return orjson.dumps(self._document, option=_IN_ORDER)
+        """Return the record as JSON, to be sealed; clocks stand once, since most values come from one fact."""
+        clocks: dict[tuple[Any, ...], int] = {}
+        written: dict[str, Any] = {}
+        for part, entries in self._document.items():
+            written[part] = {
+                name: [held[0], clocks.setdefault(tuple(held[1]), len(clocks))]
+                for name, held in entries.items()
+            }
+        written["clocks"] = list(clocks)
+        return orjson.dumps(written)
+
+    def begin(self) -> None:
+        """Forget what was noted of changes: the next draft is another one."""
+        self.before = {}
+        self.changed = set()
+        self.touched = False
 
     def room_for(self, identifiers: Mapping[str, tuple[Known, Identifier]]) -> bool:
         """Say whether the record can hold these identifiers too."""
@@ -83,32 +152,44 @@ class Record:
         held = self._document["identifiers"].get(key)
         return held is not None and held[0].get("status") != "invalid"
 
-    def merge_person(
-        self, person: Person, identifiers: Mapping[str, tuple[Known, Identifier]], clock: Clock
+    def searched_differently(self) -> bool:
+        """Say whether a value changed since `begin` by which people are searched."""
+        return not _SEARCHED.isdisjoint(self.before)
+
+    def after(self) -> dict[str, Any]:
+        """Return what the fields named in `before` are now."""
+        return {name: self._value(name) for name in self.before}
+
+    def merge(
+        self, said: Person | Household, identifiers: Mapping[str, tuple[Known, Identifier]], clock: Clock
     ) -> bool:
-        """Take over what a message says of the person where it is newer; return whether any value changed."""
+        """Take over what a draft says of the registrant where it is newer; return whether any value changed."""
         values = self._document["values"]
-        said = person.model_dump(mode="json", exclude=_APART, exclude_none=True)
+        dumped = said.model_dump(mode="json", exclude=_APART[self.kind], exclude_none=True)
+        if self.kind == "group" and "kind" not in said.model_fields_set:
+            del dumped["kind"]
         changed = False
-        for name, value in said.items():
+        for name, value in dumped.items():
             if value not in ([], {}):
                 changed |= self._set(values, name, value, clock)
-        for name, value in person.attributes.items():
+        for name, value in said.attributes.items():
             changed |= self._set(values, f"attributes.{name}", value, clock)
         for key, (_, identifier) in identifiers.items():
             entry = identifier.model_dump(mode="json", exclude_none=True)
             changed |= self._set(self._document["identifiers"], key, entry, clock)
-        if person.death_date is not None:
-            changed |= self._fact("death", {"date": str(person.death_date)}, clock)
-        if person.marital_status is not None:
-            changed |= self._fact("person", {"marital": person.marital_status.value}, clock)
-        return self._settle(changed)
+        if isinstance(said, Person):
+            if said.death_date is not None:
+                changed |= self._fact("death", {"date": str(said.death_date)}, clock)
+            if said.marital_status is not None:
+                changed |= self._fact("person", {"marital": said.marital_status.value}, clock)
+        self._derive()
+        return changed
 
-    def merge_event(self, event: CivilEvent, at: datetime, message_id: UUID) -> bool:
+    def merge_event(self, event: CivilEvent, at: datetime, fact_id: UUID) -> bool:
         """Take over what a vital event means for its subject; return whether any value changed."""
         kind = event.event_type
         fact: dict[str, Any] = {"cancelled": event.status is CivilEventStatus.CANCELLED}
-        clock = clock_of(at, message_id)
+        clock = clock_of(at, fact_id)
         name = kind.value
         changed = False
         if kind in (CivilEventType.DEATH, CivilEventType.FETAL_DEATH):
@@ -123,25 +204,41 @@ class Record:
             name = f"{name}:{number.qualified if number else event.event_date}"
             if kind in _MARITAL:
                 fact["marital"] = _MARITAL[kind]
-                fact["holds"] = clock_of(at, message_id, event.event_date)
+                fact["holds"] = clock_of(at, fact_id, event.event_date)
         changed |= self._fact(name, fact, clock)
-        return self._settle(changed)
+        self._derive()
+        return changed
 
     def person(self) -> Person:
         """Return the record as a canonical person, death and marital status as derived."""
-        values = {name: held[0] for name, held in self._document["values"].items()}
-        attributes = {name[11:]: values.pop(name) for name in list(values) if name.startswith("attributes.")}
         death = self._death()
         return Person.model_validate(
-            values
+            self._shown()
             | {
                 "person_id": self.id,
-                "attributes": attributes,
-                "identifiers": [held[0] for held in self._document["identifiers"].values()],
                 "death_date": death.get("date") if death else None,
                 "marital_status": self.columns.marital_status,
             }
         )
+
+    def household(self) -> Household:
+        """Return the record as a canonical household, without its members, which do not lie in the record."""
+        return Household.model_validate(self._shown() | {"household_id": self.id})
+
+    def canonical(self) -> Person | Household:
+        """Return the record as what it is."""
+        return self.person() if self.kind == "individual" else self.household()
+
+    def _shown(self) -> dict[str, Any]:
+        values = {name: held[0] for name, held in self._document["values"].items()}
+        attributes = {name[11:]: values.pop(name) for name in list(values) if name.startswith("attributes.")}
+        identifiers = [held[0] for held in self._document["identifiers"].values()]
+        return values | {"attributes": attributes, "identifiers": identifiers}
+
+    def _value(self, name: str) -> Any:
+        place, _, key = name.partition("\x00")
+        held = self._document[place].get(key) if key else self._document["values"].get(name)
+        return None if held is None else held[0]
 
     def _set(self, place: dict[str, Any], name: str, value: Any, clock: Clock) -> bool:
         held = place.get(name)
@@ -149,7 +246,21 @@ class Record:
             return False
         place[name] = [value, clock]
         self.touched = True
-        return held is None or held[0] != value
+        if held is not None and held[0] == value:
+            return False
+        if not self.created:
+            self._note(place, name, None if held is None else held[0])
+        return True
+
+    def _note(self, place: dict[str, Any], name: str, old: Any) -> None:
+        if place is self._document["values"]:
+            if name in _CLEAR or name.removeprefix("attributes.") in self._declared:
+                self.changed.add(name)
+            else:
+                self.before.setdefault(name, old)
+        else:
+            part = "identifiers" if place is self._document["identifiers"] else "facts"
+            self.before.setdefault(f"{part}\x00{name}", old)
 
     def _fact(self, name: str, fact: dict[str, Any], clock: Clock) -> bool:
         facts = self._document["facts"]
@@ -158,15 +269,11 @@ class Record:
             del facts[min(facts, key=lambda each: facts[each][1])]
         return changed
 
-    def _settle(self, changed: bool) -> bool:
-        self.columns = self._derive()
-        return changed
-
     def _death(self) -> dict[str, Any] | None:
         held = self._document["facts"].get("death")
         return held[0] if held is not None and not held[0].get("cancelled") else None
 
-    def _derive(self) -> Columns:
+    def _derive(self) -> None:
         values, facts = self._document["values"], self._document["facts"]
 
         def value(name: str) -> Any:
@@ -174,21 +281,36 @@ class Record:
             return None if held is None else held[0]
 
         status = "inactive" if value("status") == "inactive" else "active"
-        lost = facts.get("fetal_death")
-        if lost is not None and not lost[0]["cancelled"]:
-            status = "inactive"
-        death = self._death()
-        birth = None if value("birthdate") is None else PartialDate.parse(value("birthdate"))
-        died = PartialDate.parse(death["date"]) if death and death.get("date") else None
-        marital = max(
-            (
-                (fact.get("holds", clock), fact["marital"])
-                for fact, clock in facts.values()
-                if "marital" in fact and not fact.get("cancelled")
-            ),
-            default=(None, None),
-        )[1]
-        return Columns(
+        registered = _date(value("registration_date"))
+        since = registered.first if registered else None
+        if self._declared:
+            self.attributes = self._promoted(values)
+        if self.kind == "group":
+            self.columns = Columns(
+                status=status,
+                group_kind=value("kind") or "household",
+                is_partial_group=value("is_partial_group"),
+                group_size=value("group_size"),
+                area_code=value("area_code"),
+                registration_date=since,
+            )
+            return
+        death, birth, died, marital = None, _date(value("birthdate")), None, None
+        if facts:
+            lost = facts.get("fetal_death")
+            if lost is not None and not lost[0]["cancelled"]:
+                status = "inactive"
+            death = self._death()
+            died = _date(death.get("date")) if death else None
+            marital = max(
+                (
+                    (fact.get("holds", clock), fact["marital"])
+                    for fact, clock in facts.values()
+                    if "marital" in fact and not fact.get("cancelled")
+                ),
+                default=(None, None),
+            )[1]
+        self.columns = Columns(
             status="deceased" if death is not None else status,
             sex=value("sex"),
             birthdate=birth.first if birth else None,
@@ -196,4 +318,23 @@ class Record:
             or (birth is not None and birth.precision is not Precision.DAY),
             deathdate=died.first if died is not None and died.precision is Precision.DAY else None,
             marital_status=marital,
+            area_code=value("area_code"),
+            registration_date=since,
+            language=value("language"),
         )
+
+    def _promoted(self, values: Mapping[str, Any]) -> dict[str, Any]:
+        found = {
+            name[11:]: held[0]
+            for name, held in values.items()
+            if name.startswith("attributes.") and name[11:] in self._declared
+        }
+        for name in _PROMOTED:
+            held = values.get(name)
+            if held is not None and name in self._declared:
+                found[name] = held[0]
+        return found
+
+
+def _date(text: str | None) -> PartialDate | None:
+    return None if text is None else PartialDate.parse(text)

@@ -1,11 +1,11 @@
-"""The people store: who is known, by which identifiers, and what happened to them."""
+"""The people store: who is known, by which identifiers, in which groups, and what happened to them."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import datetime
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
@@ -13,39 +13,24 @@ import asyncpg
 import orjson
 from pydantic import BaseModel, ValidationError
 
-from canonical_model.civil_event import CivilEvent
-from canonical_model.errors import HubError, Refused, Unavailable
-from canonical_model.message import uuid7_time
+from canonical_model.civil_event import CivilEvent, CivilEventType
+from canonical_model.errors import HubError, Refused
+from canonical_model.household import Household
 from canonical_model.person import Person
-from registry.audit import AuditEvent, insert_many
-from registry.people.apply import Applied, KeysNeeded, Task, apply, identifiers_of, subject_of
-from registry.people.identity import identifier_hash, known
-from registry.people.record import Record
+from registry.people.drafts import Draft, Task, Tokens, Written
+from registry.people.reading import WAIT, Reader
+from registry.people.writing import Writer
 from registry.storage.database import database_errors
 from registry.storage.group import GroupCommit
-from registry.vault import BlindIndex, DataKey, Vault, aad
+from registry.vault import BlindIndex, Vault
 
-_ROUNDS: Final = 5
-_KEYS_HELD: Final = 512
-_WAIT: Final = 10.0
-_AGAIN: Final = (
-    asyncpg.UniqueViolationError,
-    asyncpg.SerializationError,
-    asyncpg.DeadlockDetectedError,
-    asyncpg.ForeignKeyViolationError,
-)
-_ISOLATE: Final = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, HubError)
-_SUMMARY: Final = """
-SELECT p.id, p.status, p.sex, p.birthdate, p.birthdate_not_exact, p.deathdate, p.marital_status,
-       p.version, p.source, p.updated_at
-FROM person_identifier i JOIN person p ON p.id = i.person_id WHERE i.value_hash = $1
-"""
 _M = TypeVar("_M", bound=BaseModel)
+_CALLED: Final = {CivilEvent: "civil event", Household: "household", Person: "person"}
 
 
 @dataclass(frozen=True, slots=True)
 class PersonResult:
-    """What became of a person record; `id` is None only for a repeat whose identifiers were withdrawn since."""
+    """What became of a record; `id` is None only for a repeat whose identifiers were withdrawn since."""
 
     id: UUID | None
     created: bool
@@ -64,56 +49,53 @@ class EventResult:
     repeated: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class PersonSummary:
-    """What rules need of a person, without identity data."""
+class PeopleStore(Reader):
+    """Individuals and groups by identifier and the vital events recorded of them; identity data lies sealed.
 
-    id: UUID
-    status: str
-    sex: str | None
-    birthdate: date | None
-    birthdate_not_exact: bool
-    deathdate: date | None
-    marital_status: str | None
-    version: int
-    source: str
-    updated_at: datetime
-
-
-class PeopleStore:
-    """Persons by identifier and the vital events recorded of them; identity data lies sealed.
-
-    Concurrent calls are collected for `delay` seconds and applied in one transaction; each message is applied once,
-    however often it is handed in. Every method raises `Unavailable` (`database-unavailable`, `people-busy`) when the
+    Concurrent calls are collected for `delay` seconds and written in one transaction by `writer`; each message is applied
+    once, however often it is handed in. Every method raises `Unavailable` (`database-unavailable`, `people-busy`) when the
     database cannot do it now.
     """
 
     def __init__(
-        self, pool: asyncpg.Pool, vault: Vault, blind: BlindIndex, *, delay: float = 0.003, group: int = 128
+        self,
+        pool: asyncpg.Pool,
+        vault: Vault,
+        blind: BlindIndex,
+        *,
+        tokens: Tokens | None = None,
+        declared: Collection[str] = (),
+        nested: bool = False,
+        delay: float = 0.003,
+        group: int = 128,
     ) -> None:
-        self._pool = pool
-        self._vault = vault
-        self._blind = blind
-        self._keys: dict[int, DataKey] = {}
-        self._groups: GroupCommit[Task, Applied] = GroupCommit(
+        super().__init__(pool, vault, blind)
+        self.writer = Writer(vault, tokens=tokens, declared=declared, nested=nested)
+        self._groups: GroupCommit[Task, Written] = GroupCommit(
             self._write, delay=delay, most=group, parallel=2
         )
 
     async def upsert(
-        self, person: Mapping[str, Any], *, source: str, message_id: UUID, at: datetime | None = None
+        self,
+        person: Mapping[str, Any],
+        *,
+        source: str,
+        message_id: UUID | None = None,
+        at: datetime | None = None,
+        actor: str = "hub",
+        request_id: str | None = None,
     ) -> PersonResult:
         """Create or update the person a canonical `Person` describes, found by any of its identifiers.
 
         `at` is the time of the facts (default: when the hub accepted the message); a value is replaced only by a later
-        one. Raises `Refused`: `person-invalid`, `identifier-missing`, `identifier-ambiguous`, `identifiers-too-many`.
+        one. Raises `Refused`: `person-invalid`, `identifier-missing`, `identifier-ambiguous`, `identifiers-too-many`,
+        `registrant-kind-differs`.
         """
         given = _checked(Person, person, message_id)
-        said = given.last_updated or at
-        task = Task(
-            message_id, source, _bounded(said, message_id), given, known(self._blind, given.identifiers)
+        done = await self._submit(
+            Draft(given, source, actor=actor, at=at, message_id=message_id, request_id=request_id)
         )
-        done = await self._groups.submit(task)
-        return PersonResult(done.person_id, done.created, done.changed, done.repeated)
+        return PersonResult(done.id, done.created, done.changed, done.repeated)
 
     async def record_event(
         self, event: Mapping[str, Any], *, source: str, message_id: UUID, at: datetime | None = None
@@ -123,62 +105,14 @@ class PeopleStore:
         Raises `Refused` as `upsert` does, with `civil-event-invalid` for data of another shape.
         """
         given = _checked(CivilEvent, event, message_id)
-        task = Task(
-            message_id,
-            source,
-            _bounded(at, message_id),
-            subject_of(given),
-            known(self._blind, identifiers_of(given)),
-            given,
-            given.model_dump_json(exclude_none=True).encode(),
+        done = await self._submit(
+            Draft(_subject_of(given), source, at=at, message_id=message_id, event=given)
         )
-        done = await self._groups.submit(task)
-        return EventResult(message_id, done.person_id, done.created, done.changed, done.repeated)
-
-    async def find_by_identifier(self, type_: str, value: str) -> PersonSummary | None:
-        """Return who has this identifier, without identity data; `type_` is its namespace, else its type."""
-        hashed = identifier_hash(self._blind, type_, value)
-        async with database_errors("looking a person up"), asyncio.timeout(_WAIT):
-            row = await self._pool.fetchrow(_SUMMARY, hashed)
-        return None if row is None else PersonSummary(**dict(row))
-
-    async def reveal(
-        self, person_id: UUID, purpose: str, actor: str, *, request_id: str | None = None
-    ) -> Person | None:
-        """Return a person with identity data, None when there is none; the audit trail has it before the caller does.
-
-        `purpose` says in up to 200 characters why; raises `Refused` (`purpose-missing`) without one.
-        """
-        if not purpose.strip() or len(purpose) > 200 or not actor.strip():
-            raise Refused(
-                f"Identity data of person {person_id} was asked for without a purpose; nothing was shown.",
-                code="purpose-missing",
-                remedy="Say in one to 200 characters what the data is needed for; it goes into the audit trail.",
-            )
-        async with database_errors("reading a person"), asyncio.timeout(_WAIT):
-            async with self._pool.acquire() as connection, connection.transaction():
-                row = await connection.fetchrow(
-                    "SELECT id, source, version, key_id, sealed FROM person WHERE id = $1", person_id
-                )
-                trace = AuditEvent(
-                    actor=actor,
-                    action="person.reveal",
-                    object_type="person",
-                    object_id=str(person_id),
-                    outcome="ok" if row else "absent",
-                    request_id=request_id,
-                    details={"purpose": purpose},
-                )
-                await insert_many(connection, [trace])
-            if row is None:
-                return None
-            key = await self._vault.key(row["key_id"])
-        opened = key.open(row["sealed"], aad("person", "sealed", row["id"].bytes))
-        return Record.from_bytes(row["id"], row["source"], row["version"], opened).person()
+        return EventResult(message_id, done.id, done.created, done.changed, done.repeated)
 
     async def was_applied(self, message_id: UUID) -> bool:
         """Say whether a message was applied here."""
-        async with database_errors("asking about a message"), asyncio.timeout(_WAIT):
+        async with database_errors("asking about a message"), asyncio.timeout(WAIT):
             found = await self._pool.fetchval(
                 "SELECT EXISTS (SELECT 1 FROM applied_message WHERE message_id = $1)", message_id
             )
@@ -186,65 +120,36 @@ class PeopleStore:
 
     async def probe(self) -> None:
         """Prove that the store can be read; raises `Unavailable`."""
-        async with database_errors("probing the people store"), asyncio.timeout(_WAIT):
-            await self._pool.fetchval("SELECT EXISTS (SELECT 1 FROM person)")
+        async with database_errors("probing the people store"), asyncio.timeout(WAIT):
+            await self._pool.fetchval("SELECT EXISTS (SELECT 1 FROM registrant)")
 
     async def close(self) -> None:
-        """Apply what was handed in and return; the pool stays the caller's."""
+        """Write what was handed in and return; the pool stays the caller's."""
         await self._groups.drain()
 
-    async def _write(self, tasks: Sequence[Task]) -> Sequence[Applied | Exception]:
-        try:
-            return await self._transact(tasks)
-        except Unavailable:
-            raise
-        except _ISOLATE:
-            if len(tasks) == 1:
-                raise
-        # One of them cannot be applied; alone each gets its own answer.
-        answers: list[Applied | Exception] = []
-        for task in tasks:
-            try:
-                answers += await self._transact([task])
-            except Exception as error:  # handed to the caller of this task
-                answers.append(error)
-        return answers
+    async def _submit(self, draft: Draft) -> Written:
+        return await self._groups.submit(self.writer.prepare(draft))
 
-    async def _transact(self, tasks: Sequence[Task]) -> Sequence[Applied | Exception]:
-        for _ in range(_ROUNDS):
-            person_key = await self._vault.current_key("person")
-            event_key = await self._vault.current_key("civil_event")
-            self._keys[person_key.id] = person_key
-            try:
-                async with (
-                    database_errors("applying facts about people"),
-                    self._pool.acquire(timeout=_WAIT) as connection,
-                    connection.transaction(),
-                ):
-                    return await apply(connection, tasks, self._keys, person_key, event_key)
-            except KeysNeeded as needed:
-                for each in needed.ids:
-                    if len(self._keys) >= _KEYS_HELD:
-                        self._keys.pop(next(iter(self._keys)))
-                    self._keys[each] = await self._vault.key(each)
-            except _AGAIN:
-                # Another writer was faster; what it wrote is found in the next round.
-                continue
-        raise Unavailable(
-            f"{len(tasks)} messages about people met other writers {_ROUNDS} times; nothing of them was applied.",
-            code="people-busy",
-            retry_after=1,
-            remedy="Nothing: they are tried again. If it goes on, look for long transactions in the database.",
-        )
+    async def _write(self, tasks: Sequence[Task]) -> Sequence[Written | HubError]:
+        async with (
+            database_errors("writing people"),
+            self._pool.acquire(timeout=WAIT) as connection,
+        ):
+            return await self.writer.write(connection, tasks)
 
 
-def _bounded(at: datetime | None, message_id: UUID) -> datetime:
-    """Return the time of a fact, never later than the hub had it: a partner's fast clock must not lock values."""
-    had = uuid7_time(message_id)
-    return had if at is None else min(at.astimezone(UTC), had)
+def _subject_of(event: CivilEvent) -> Person:
+    """Return what an event says of its subject besides the event itself, whose meaning is merged on its own."""
+    subject = event.subject
+    kind = event.event_type
+    if kind in (CivilEventType.DEATH, CivilEventType.FETAL_DEATH):
+        return subject.model_copy(update={"death_date": None})
+    if kind in (CivilEventType.MARRIAGE, CivilEventType.DIVORCE):
+        return subject.model_copy(update={"marital_status": None})
+    return subject
 
 
-def _checked(model: type[_M], data: Mapping[str, Any], message_id: UUID) -> _M:
+def _checked(model: type[_M], data: Mapping[str, Any], message_id: UUID | None) -> _M:
     try:
         return model.model_validate(orjson.loads(orjson.dumps(dict(data))))
     except (ValidationError, orjson.JSONEncodeError) as error:
@@ -255,10 +160,10 @@ def _checked(model: type[_M], data: Mapping[str, Any], message_id: UUID) -> _M:
             if isinstance(error, ValidationError)
             else []
         )
-        name = "civil event" if model is CivilEvent else "person"
+        name = _CALLED[model]
+        what = "The data given" if message_id is None else f"The data of message {message_id}"
         raise Refused(
-            f"The data of message {message_id} is no canonical {name}: {', '.join(places) or 'not JSON'}. "
-            "Nothing was changed.",
+            f"{what} is no canonical {name}: {', '.join(places) or 'not JSON'}. Nothing was changed.",
             code=f"{name.replace(' ', '-')}-invalid",
             pointer=f"/data/{places[0]}" if places else None,
             remedy="Correct the mapping that made the message, then replay it.",
@@ -277,4 +182,4 @@ def _names(model: type[BaseModel]) -> set[str]:
     }
 
 
-_NAMES: Final = _names(CivilEvent)
+_NAMES: Final = _names(CivilEvent) | _names(Household)

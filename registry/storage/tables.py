@@ -41,6 +41,7 @@ __all__ = [
     "message",
     "outbox",
     "registrant",
+    "registrant_change",
     "registrant_event",
     "registrant_identifier",
     "registrant_search",
@@ -290,6 +291,23 @@ membership = Table(
     _integer("version"),
     _at("created_at"),
     _at("updated_at"),
+    _at("said_at"),
+)
+
+registrant_change = Table(
+    "registrant_change",
+    METADATA,
+    _uuid("registrant_id", key=True),
+    _integer("version", key=True),
+    _at("at"),
+    _text("actor"),
+    _text("source"),
+    _uuid("message_id", nullable=True),
+    _text("request_id", nullable=True),
+    Column("fields", ARRAY(Text), nullable=False),
+    Column("clear", JSONB, nullable=True),
+    Column("key_id", BigInteger, nullable=True),
+    _bytes("sealed", nullable=True),
 )
 
 registrant_event = Table(

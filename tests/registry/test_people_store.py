@@ -121,10 +121,11 @@ async def test_a_crash_before_commit_leaves_nothing_applied(people: PeopleStore,
         "CREATE CONSTRAINT TRIGGER fail AFTER INSERT ON civil_event DEFERRABLE INITIALLY DEFERRED "
         "FOR EACH ROW EXECUTE FUNCTION fail()"
     )
-    with pytest.raises(asyncpg.DivisionByZeroError):
+    with pytest.raises(Refused) as caught:
         await tell(people, event("birth", person("8"), "2026-10-01"), 0, message_id)
+    assert caught.value.code == "person-data-refused"
     assert await pool.fetchval("SELECT count(*) FROM applied_message") == 0
-    assert await pool.fetchval("SELECT count(*) FROM person") == 0
+    assert await pool.fetchval("SELECT count(*) FROM registrant") == 0
     await pool.execute("DROP TRIGGER fail ON civil_event")
     assert (await tell(people, event("birth", person("8"), "2026-10-01"), 0, message_id)).created
 
@@ -303,7 +304,7 @@ async def test_two_processes_with_one_new_identifier_end_with_one_person(
         for first in range(0, 80, 8):
             assert len({each.person_id for each in done[first : first + 8]}) == 1
         assert sum(each.created for each in done) == 10
-        assert await pool.fetchval("SELECT count(*) FROM person") == 10
+        assert await pool.fetchval("SELECT count(*) FROM registrant") == 10
     finally:
         await other_pool.close()
 
@@ -374,11 +375,13 @@ async def test_a_new_process_opens_what_an_old_one_sealed(
     people: PeopleStore, pool: asyncpg.Pool, tmp_path: Path
 ) -> None:
     first = await put(people, person("1", sex="male"))
-    await pool.execute("UPDATE data_key SET scope = 'person:2020-01:' WHERE scope LIKE 'person:%'")
+    await pool.execute(
+        "UPDATE data_key SET scope = 'registrant_vault:2020-01:' WHERE scope LIKE 'registrant_vault:%'"
+    )
     vault = Vault(pool, KeyEncryptionKey.load(HubSettings(data_dir=tmp_path)))
     other = PeopleStore(pool, vault, vault.blind)
     assert (await put(other, person("1", sex="female"), 1)).id == first.id
-    assert await pool.fetchval("SELECT count(*) FROM data_key WHERE scope LIKE 'person:%'") == 2
+    assert await pool.fetchval("SELECT count(*) FROM data_key WHERE scope LIKE 'registrant_vault:%'") == 2
 
 
 async def test_one_broken_record_does_not_fail_its_neighbours(
@@ -386,7 +389,8 @@ async def test_one_broken_record_does_not_fail_its_neighbours(
 ) -> None:
     broken = await put(people, person("1"))
     await pool.execute(
-        "UPDATE person SET sealed = overlay(sealed placing '\\x00' from 20) WHERE id = $1", broken.id
+        "UPDATE registrant_vault SET sealed = overlay(sealed placing '\\x00' from 20) WHERE registrant_id = $1",
+        broken.id,
     )
     done = await asyncio.gather(
         *(put(people, person(str(n), sex="male"), 1) for n in range(5)), return_exceptions=True

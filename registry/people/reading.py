@@ -1,0 +1,124 @@
+"""Reading registrants: what rules need of one, in clear; the identity only through `reveal`, which leaves a trace."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import Any, Final
+from uuid import UUID
+
+import asyncpg
+
+from canonical_model.errors import Refused
+from canonical_model.household import Household
+from canonical_model.person import Person
+from registry.audit import AuditEvent, insert_many
+from registry.people.identity import identifier_hash
+from registry.people.record import Record
+from registry.storage.database import database_errors
+from registry.vault import BlindIndex, Vault, sealed_place
+
+WAIT: Final = 10.0
+FIELDS: Final = """
+r.id, r.kind, r.status, r.group_kind, r.is_partial_group, r.group_size, r.sex, r.birthdate, r.birthdate_not_exact,
+r.deathdate, r.marital_status, a.code AS area_code, r.registration_date, r.language, r.attributes, r.merged_into, r.version,
+r.source, r.created_at, r.updated_at
+"""
+_GET: Final = f"SELECT {FIELDS} FROM registrant r LEFT JOIN area a ON a.id = r.area_id WHERE r.id = $1"
+_FIND: Final = f"""
+SELECT {FIELDS} FROM registrant_identifier i JOIN registrant r ON r.id = i.registrant_id
+LEFT JOIN area a ON a.id = r.area_id WHERE i.hash = $1 AND i.live
+"""
+_OPEN: Final = """
+SELECT r.id, r.kind, r.source, r.version, v.key_id, v.format, v.sealed
+FROM registrant r JOIN registrant_vault v ON v.registrant_id = r.id WHERE r.id = $1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Registrant:
+    """What rules need of an individual or a group, without identity data."""
+
+    id: UUID
+    kind: str
+    status: str
+    group_kind: str | None
+    is_partial_group: bool | None
+    group_size: int | None
+    sex: str | None
+    birthdate: date | None
+    birthdate_not_exact: bool
+    deathdate: date | None
+    marital_status: str | None
+    area_code: str | None
+    registration_date: date | None
+    language: str | None
+    attributes: Mapping[str, Any]
+    merged_into: UUID | None
+    version: int
+    source: str
+    created_at: datetime
+    updated_at: datetime
+
+
+class Reader:
+    """Reads registrants of both kinds; every method raises `Unavailable` when the database is away."""
+
+    def __init__(self, pool: asyncpg.Pool, vault: Vault, blind: BlindIndex) -> None:
+        self._pool = pool
+        self._vault = vault
+        self._blind = blind
+
+    async def get(self, registrant_id: UUID) -> Registrant | None:
+        """Return a registrant without identity data, None when there is none."""
+        async with database_errors("reading a registrant"), asyncio.timeout(WAIT):
+            row = await self._pool.fetchrow(_GET, registrant_id)
+        return None if row is None else Registrant(**dict(row))
+
+    async def find_by_identifier(self, type_: str, value: str) -> Registrant | None:
+        """Return who has this identifier, without identity data; `type_` is its namespace, else its type."""
+        hashed = identifier_hash(self._blind, type_, value)
+        async with database_errors("looking a registrant up"), asyncio.timeout(WAIT):
+            row = await self._pool.fetchrow(_FIND, hashed)
+        return None if row is None else Registrant(**dict(row))
+
+    async def reveal(
+        self, registrant_id: UUID, purpose: str, actor: str, *, request_id: str | None = None
+    ) -> Person | Household | None:
+        """Return a registrant with identity data, None when there is none; the audit trail has it before the caller does.
+
+        `purpose` says in up to 200 characters why; raises `Refused` (`purpose-missing`) without one.
+        """
+        check_purpose(purpose, actor, f"Identity data of registrant {registrant_id}")
+        async with database_errors("reading a registrant"), asyncio.timeout(WAIT):
+            async with self._pool.acquire() as connection, connection.transaction():
+                row = await connection.fetchrow(_OPEN, registrant_id)
+                trace = AuditEvent(
+                    actor=actor,
+                    action="person.reveal",
+                    object_type="person" if row is None or row["kind"] == "individual" else "group",
+                    object_id=str(registrant_id),
+                    outcome="ok" if row else "absent",
+                    request_id=request_id,
+                    details={"purpose": purpose},
+                )
+                await insert_many(connection, [trace])
+            if row is None:
+                return None
+            key = await self._vault.key(row["key_id"])
+        opened = key.open(row["sealed"], sealed_place(row["format"], row["id"]))
+        return Record.from_bytes(
+            row["id"], row["source"], row["version"], opened, kind=row["kind"]
+        ).canonical()
+
+
+def check_purpose(purpose: str, actor: str, what: str) -> None:
+    """Refuse to show identity data without a purpose or to nobody; raises `Refused` (`purpose-missing`)."""
+    if not purpose.strip() or len(purpose) > 200 or not actor.strip():
+        raise Refused(
+            f"{what} was asked for without a purpose; nothing was shown.",
+            code="purpose-missing",
+            remedy="Say in one to 200 characters what the data is needed for; it goes into the audit trail.",
+        )
