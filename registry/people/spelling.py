@@ -102,6 +102,16 @@ def words(text: str) -> list[Word]:
     return found[:WORDS_LIMIT]
 
 
+def lines(text: str) -> tuple[str, str]:
+    """Return a name as written and in Latin letters, both folded, words that may be joined in one; for comparing names."""
+    written: dict[str, str] = {}
+    for word in words(text):
+        whole = word.joined[0] if word.joined else word.written
+        if whole not in written:
+            written[whole] = word.joined[-1] if word.joined else word.latin
+    return " ".join(written), " ".join(written.values())
+
+
 def _cut(part: str) -> tuple[str, ...]:
     """Part what is written without a space: Chinese and Korean family and given name, the Arabic article and its name."""
     if part.isascii():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from uuid import UUID
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -16,6 +17,11 @@ VERSION = b"\x01"
 def aad(table: str, column: str, row: bytes) -> bytes:
     """Return the associated data that binds a sealed value to table, column and row."""
     return b"\x00".join((table.encode(), column.encode(), row))
+
+
+def sealed_place(form: int, registrant_id: UUID) -> bytes:
+    """Return what a registrant's sealed document is bound to: format 1 lay in `person`, 2 lies in `registrant_vault`."""
+    return aad("person" if form == 1 else "registrant_vault", "sealed", registrant_id.bytes)
 
 
 class DataKey:
