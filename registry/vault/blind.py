@@ -10,10 +10,11 @@ from hashlib import blake2b
 class BlindIndex:
     """Keyed hashes of normalised values; equal values give equal hashes, nothing else can be read from them."""
 
-    __slots__ = ("_key",)
+    __slots__ = ("_key", "_tokens")
 
     def __init__(self, key: bytes) -> None:
         self._key = key
+        self._tokens: dict[str, blake2b] = {}
 
     def __repr__(self) -> str:
         return "BlindIndex()"
@@ -26,3 +27,13 @@ class BlindIndex:
     def digest(self, label: str, raw: bytes) -> bytes:
         """Return 16 bytes of keyed BLAKE2b (RFC 7693) over label and exact bytes; for whole bodies, where it is faster."""
         return blake2b(raw, key=self._key, person=label.encode()[:16], digest_size=16).digest()
+
+    def token(self, label: str, text: str) -> int:
+        """Return a signed 64-bit keyed BLAKE2b (RFC 7693) over label and exact text; labels (1 to 16 bytes) keep uses apart."""
+        begun = self._tokens.get(label)
+        if begun is None:
+            begun = blake2b(key=self._key, person=label.encode(), digest_size=8)
+            self._tokens[label] = begun
+        hashed = begun.copy()
+        hashed.update(text.encode("utf-8", "surrogatepass"))
+        return int.from_bytes(hashed.digest(), "big", signed=True)

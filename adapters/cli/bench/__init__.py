@@ -12,6 +12,7 @@ import psutil
 import typer
 from rich.table import Table
 
+from adapters.cli.bench import search
 from adapters.cli.bench.path import GOAL_CPU_MS, GOAL_RATE, GOAL_RATIO, Bench, Run
 from adapters.cli.output import ERR, OUT, print_json
 from adapters.cli.serve import run
@@ -23,6 +24,7 @@ class Name(StrEnum):
     """The benchmarks there are."""
 
     PATH = "path"
+    SEARCH = "search"
 
 
 def bench(
@@ -30,18 +32,25 @@ def bench(
     messages: Annotated[
         int, typer.Option(min=500, max=5_000_000, help="Messages sent at full speed.")
     ] = 20_000,
+    people: Annotated[
+        int, typer.Option(min=1000, max=20_000_000, help="People that are filled in and searched.")
+    ] = 100_000,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
     """Measure the hub and the raw limits of its parts in one run, and print the ratio.
 
-    Uses HUB_DATABASE_URL and HUB_BROKER_URL; without them the embedded database and the postgres broker alone.
+    Uses HUB_DATABASE_URL and HUB_BROKER_URL; without them the embedded database and the postgres broker alone. `path`
+    measures messages, `search` finding people by identifier and by name; both make a database of their own and drop it.
 
     Example: HUB_BROKER_URL=amqp://guest:guest@127.0.0.1/ hub bench path --json
     """
     settings = load_settings()
     broker = settings.broker_url.get_secret_value() if settings.broker_url else None
     try:
-        run(_path(database_url(settings), broker, messages, as_json))
+        if name is Name.SEARCH:
+            run(_search(database_url(settings), people, as_json))
+        else:
+            run(_path(database_url(settings), broker, messages, as_json))
     finally:
         stop_embedded()
 
@@ -74,6 +83,21 @@ async def _path(database: str, broker: str | None, messages: int, as_json: bool)
     else:
         _show(document)
     await asyncio.sleep(0)
+
+
+async def _search(database: str, people: int, as_json: bool) -> None:
+    host = machine()
+    figures = await search.measure(database, people, 300, lambda text: ERR.print(f"… {text}", style="dim"))
+    document = {
+        "name": "search",
+        "machine": host,
+        "settings": {"people": people, "searches": 300},
+        "results": list(search.rows(figures, _row)),
+    }
+    if as_json:
+        print_json(document)
+    else:
+        _show(document)
 
 
 def _row(

@@ -1,0 +1,183 @@
+"""Searching registrants by name on a real PostgreSQL: who is found, who is left out, and what the trail says."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from datetime import date
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import asyncpg
+import orjson
+import pytest
+
+from canonical_model.errors import Refused
+from canonical_model.message import uuid7
+from canonical_model.names import PersonName
+from registry.people import search as searching
+from registry.people.search import Found, Search
+from registry.people.tokens import name_tokens
+from registry.settings import HubSettings
+from registry.storage.database import open_pool
+from registry.storage.periods import ensure
+from registry.vault import KeyEncryptionKey, Vault, sealed_place
+
+WHY = {"purpose": "complaint 17", "actor": "user:ada"}
+
+
+@pytest.fixture
+async def pool(database_url: str) -> AsyncIterator[asyncpg.Pool]:
+    opened = await open_pool(HubSettings(), url=database_url, size=4)
+    await ensure(opened, "month")
+    yield opened
+    await opened.close()
+
+
+@pytest.fixture
+def vault(pool: asyncpg.Pool, tmp_path: Path) -> Vault:
+    return Vault(pool, KeyEncryptionKey.load(HubSettings(data_dir=tmp_path)))
+
+
+@pytest.fixture
+def search(pool: asyncpg.Pool, vault: Vault) -> Search:
+    return Search(pool, vault, vault.blind)
+
+
+async def put(
+    pool: asyncpg.Pool, vault: Vault, name: str | dict[str, str], *, form: int = 2, **columns: Any
+) -> UUID:
+    """Write one registrant as the registry lays it down."""
+    id_ = uuid7()
+    key = await vault.current_key("registrant_vault")
+    columns = {"kind": "individual", "source": "urn:test"} | columns
+    group = columns["kind"] == "group"
+    held = {"full_name": name} if isinstance(name, str) else name
+    values = {"name": [name, [0]]} if group else {"names": [[held], [0]]}
+    document = orjson.dumps({"values": values, "identifiers": {}, "facts": {}})
+    names: list[Any] = [name] if group else [PersonName(**held)]
+    places = ", ".join(f"${number + 2}" for number in range(len(columns)))
+    await pool.execute(
+        f"INSERT INTO registrant (id, {', '.join(columns)}) VALUES ($1, {places})", id_, *columns.values()
+    )
+    await pool.execute(
+        "INSERT INTO registrant_vault VALUES ($1, $2, $3, $4)",
+        id_, key.id, form, key.seal(document, sealed_place(form, id_)),
+    )  # fmt: skip
+    await pool.execute(
+        "INSERT INTO registrant_search (registrant_id, names) VALUES ($1, $2)",
+        id_,
+        name_tokens(vault.blind, names),
+    )
+    return id_
+
+
+def ids(found: Found) -> list[UUID]:
+    return [each.id for each in found.candidates]
+
+
+async def test_the_whole_name_stands_first_then_the_near_ones(
+    pool: asyncpg.Pool, vault: Vault, search: Search
+) -> None:
+    longer = await put(pool, vault, "Fatima Hassan Omar")
+    near = await put(pool, vault, "Fatma Hasan")
+    meant = await put(pool, vault, {"given_name": "Fatima", "family_name": "Hassan"})
+    await put(pool, vault, "Juan de la Cruz")
+    found = await search.by_name("Hassan Fatima", **WHY)
+    assert ids(found)[0] == meant
+    assert set(ids(found)) == {meant, near, longer}
+    assert found.candidates[0].score == pytest.approx(100)
+    assert found.complete
+
+
+async def test_a_name_in_another_script_is_found_and_ranked(
+    pool: asyncpg.Pool, vault: Vault, search: Search
+) -> None:
+    meant = await put(pool, vault, "ተስፋዬ አበበ")
+    await put(pool, vault, "Suharto")
+    found = await search.by_name("Abebe Tesfaye", **WHY)
+    assert ids(found) == [meant]
+    assert ids(await search.by_name("አበበ", **WHY)) == [meant]
+
+
+async def test_a_mononym_a_group_and_an_old_seal_are_found(
+    pool: asyncpg.Pool, vault: Vault, search: Search
+) -> None:
+    alone = await put(pool, vault, "Suharto", form=1)
+    group = await put(pool, vault, "Suharto household", kind="group")
+    assert set(ids(await search.by_name("suharto", **WHY))) == {alone, group}
+    assert ids(await search.by_name("suharto", kind="group", **WHY)) == [group]
+
+
+async def test_one_wrong_word_does_not_hide_the_person(
+    pool: asyncpg.Pool, vault: Vault, search: Search
+) -> None:
+    meant = await put(pool, vault, "Achieng Otieno")
+    assert ids(await search.by_name("Achieng Qtieno", **WHY)) == [meant]
+
+
+async def test_filters_leave_others_out(pool: asyncpg.Pool, vault: Vault, search: Search) -> None:
+    for number, (code, path) in enumerate((("KE", [1]), ("KE01", [1, 2]), ("UG", [3])), 1):
+        await pool.execute(
+            "INSERT INTO area (id, code, path, level, names) VALUES ($1, $2, $3, $4, '{}')",
+            number, code, path, len(path) - 1,
+        )  # fmt: skip
+    inside = await put(pool, vault, "Ada Okafor", area_id=2, birthdate=date(1990, 5, 4))
+    outside = await put(pool, vault, "Ada Okafor", area_id=3, birthdate=date(1970, 1, 1))
+    dead = await put(pool, vault, "Ada Okafor", status="deceased")
+    await put(pool, vault, "Ada Okafor", status="merged", merged_into=inside)
+    assert set(ids(await search.by_name("Ada Okafor", **WHY))) == {inside, outside, dead}
+    assert ids(await search.by_name("Ada Okafor", area="KE", **WHY)) == [inside]
+    assert ids(await search.by_name("Ada Okafor", status="deceased", **WHY)) == [dead]
+    assert ids(await search.by_name("Ada Okafor", born_to=date(1980, 1, 1), **WHY)) == [outside]
+    by_birth = await search.by_name("Ada Okafor", born=date(1990, 4, 5), **WHY)
+    assert ids(by_birth)[0] == inside  # day and month swapped still stands above another birth date
+
+
+async def test_the_trail_has_actor_purpose_and_whose_names_were_shown_and_never_the_text(
+    pool: asyncpg.Pool, vault: Vault, search: Search
+) -> None:
+    meant = await put(pool, vault, "Wanjiru Kamau")
+    await put(pool, vault, "Wanjiku Kamau")
+    found = await search.by_name("Wanjiru Kamau", limit=1, request_id="r1", **WHY)
+    row = await pool.fetchrow("SELECT * FROM audit_event")
+    assert (row["actor"], row["action"], row["request_id"]) == ("user:ada", "registrant.search", "r1")
+    assert row["details"] == {"purpose": "complaint 17", "opened": found.opened, "shown": [str(meant)]}
+    assert "Wanjiru" not in repr(found)
+
+
+async def test_a_search_that_opens_nothing_is_in_the_trail_too(pool: asyncpg.Pool, search: Search) -> None:
+    assert not (await search.by_name("Nobody", **WHY)).candidates
+    assert await pool.fetchval("SELECT details->>'opened' FROM audit_event") == "0"
+
+
+async def test_more_people_than_are_looked_at_are_said_to_be_more(
+    pool: asyncpg.Pool, vault: Vault, search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searching, "OPENED", 3)
+    for _ in range(4):
+        await put(pool, vault, "Mary Wanjiru")
+    found = await search.by_name("Mary", limit=2, **WHY)
+    assert (len(found.candidates), found.opened, found.complete) == (2, 3, False)
+
+
+@pytest.mark.parametrize(
+    ("given", "code"),
+    [
+        ({"text": "Ada", "purpose": " ", "actor": "user:ada"}, "purpose-missing"),
+        ({"text": "Ada", "purpose": "x", "actor": ""}, "purpose-missing"),
+        ({"text": " \u200f-.'", **WHY}, "search-invalid"),
+        ({"text": "a" * 201, **WHY}, "search-invalid"),
+        ({"text": "Ada", "limit": 101, **WHY}, "search-invalid"),
+        ({"text": "Ada", "kind": "person", **WHY}, "search-invalid"),
+        ({"text": "Ada", "status": "alive", **WHY}, "search-invalid"),
+        ({"text": "Ada", "area": "XX", **WHY}, "search-invalid"),
+    ],
+)
+async def test_a_search_that_makes_no_sense_is_refused_without_repeating_it(
+    search: Search, given: dict[str, Any], code: str
+) -> None:
+    with pytest.raises(Refused) as caught:
+        await search.by_name(given.pop("text"), **given)
+    assert caught.value.code == code
+    assert "Ada" not in str(caught.value)
