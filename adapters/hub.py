@@ -22,6 +22,7 @@ from connectors.discovery import discover
 from connectors.runtime import ConnectorRuntime
 from connectors.targets import load_targets
 from mappings.engine import MappingStore
+from registry.audit import Sealer
 from registry.logs import log
 from registry.objects import ObjectStore, open_object_store
 from registry.people import PeopleStore
@@ -172,6 +173,7 @@ class Hub:
             )
             await self._worker.start()
         self._tasks.append(asyncio.create_task(self._keep_house(), name="housekeeping"))
+        self._tasks.append(asyncio.create_task(self._seal(), name="sealing"))
         self._tasks.append(asyncio.create_task(metrics.sample_backlog(self.pool), name="backlog"))
 
     async def close(self) -> None:
@@ -209,6 +211,18 @@ class Hub:
             except (HubError, asyncpg.PostgresError, *GONE) as error:
                 log(_LOG, logging.WARNING, "housekeeping-waits", error=error)
             await asyncio.sleep(KEEP_HOUSE)
+
+    async def _seal(self) -> None:
+        """Seal the audit trail again and again; of many processes one does it at a time."""
+        sealer = Sealer(self.pool, self.vault)
+        while True:
+            try:
+                done = await sealer.seal()
+                if done.events:
+                    log(_LOG, logging.DEBUG, "audit-sealed", count=done.events, number=done.checkpoints)
+            except (HubError, asyncpg.PostgresError, *GONE) as error:
+                log(_LOG, logging.WARNING, "audit-not-sealed", error=error)
+            await asyncio.sleep(self.settings.audit_seal_seconds)
 
     async def check(self, part: str) -> tuple[bool, str]:
         """Return whether a part (`database`, `broker`, `disk`, `clock`, `schema`) is well, and in words what is not."""

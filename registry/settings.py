@@ -88,6 +88,9 @@ class HubSettings(BaseSettings):
     origin_retention_days: Annotated[int, Field(ge=1)] = Field(
         60, description="Days a repeated message id is recognised."
     )
+    audit_seal_seconds: Annotated[float, Field(ge=1, le=86400)] = Field(
+        60, description="Seconds between two rounds that seal the audit trail."
+    )
     body_limit: Annotated[int, Field(ge=1024)] = Field(
         10 * 1024 * 1024, description="Largest request body in bytes."
     )

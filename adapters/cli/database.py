@@ -14,6 +14,7 @@ from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 from adapters.cli.output import OUT, print_json
 from canonical_model.errors import ConfigError, Unavailable
 from canonical_model.message import uuid7_time
+from registry.audit import clock
 from registry.settings import HubSettings, load_settings
 from registry.storage import migrate, periods
 from registry.storage.database import GONE, database_url, open_pool, stop_embedded
@@ -98,6 +99,7 @@ def upgrade_command(
         except SQLAlchemyError as error:
             raise _failed(error) from error
         made = await periods.ensure(pool, load_settings().partition)
+        await clock.wind(pool)
         return {"before": before, "after": after, "changed": before != after, "partitions_made": made}
 
     found = _run(work)

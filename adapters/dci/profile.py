@@ -7,9 +7,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from adapters.dci.signature import SignatureKeys
-from adapters.http.security.keys import KeyRefused
 from adapters.http.security.partners import Partner
 from canonical_model.errors import ConfigError
+from registry.signing import KeyRefused
 
 
 class SignaturePolicy(BaseModel):

@@ -15,8 +15,7 @@ import orjson
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
-from adapters.http.security.keys import VerifyKey, keys_of_set
-from adapters.http.security.secrets import decode
+from registry.signing import VerifyKey, decode, keys_of_set
 
 _PARAMETER: Final = re.compile(r'\s*(\w+)="([^"]*)"\s*(?:,|$)')
 _NAMESPACES: Final = frozenset({"dci", "spdci", "g2p"})

@@ -30,7 +30,7 @@ _OBJECTS: Final = 16
 """Objects removed at once; bounded by the threads of the object store, which others need too."""
 _EXISTS: Final = (
     "SELECT to_regclass($1) IS NOT NULL AND ($2::text IS NULL OR EXISTS "
-    "(SELECT FROM pg_trigger WHERE tgrelid = to_regclass($1) AND tgname = $2))"
+    "(SELECT FROM pg_trigger WHERE tgrelid = to_regclass($1) AND tgname = $2 AND tgenabled = 'A'))"
 )
 # The hub's own role may own no tables: then the owner makes and drops partitions with `hub db partitions --make`.
 _LATER: Final = (asyncpg.LockNotAvailableError, asyncpg.InsufficientPrivilegeError)
@@ -132,6 +132,8 @@ async def _make(connection: _Connection, table: str, name: str, start: datetime,
             f"CREATE OR REPLACE TRIGGER {_UNTRUNCATED} BEFORE TRUNCATE ON {name} "
             "FOR EACH STATEMENT EXECUTE FUNCTION audit_is_append_only()"
         )
+        # Ordinary triggers are silent in a session that replays replication.
+        await connection.execute(f"ALTER TABLE {name} ENABLE ALWAYS TRIGGER {_UNTRUNCATED}")
     return new
 
 

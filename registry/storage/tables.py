@@ -31,7 +31,11 @@ __all__ = [
     "applied_message",
     "area",
     "attempt",
+    "audit_checkpoint",
+    "audit_clock",
     "audit_event",
+    "audit_key",
+    "audit_sealed",
     "civil_event",
     "compiled",
     "data_key",
@@ -203,7 +207,38 @@ audit_event = Table(
     _text("outcome"),
     _text("request_id", nullable=True),
     Column("details", JSONB, nullable=True),
+    _big("transaction"),
 )
+
+audit_clock = Table("audit_clock", METADATA, Column("one", Boolean, primary_key=True), _big("shift"))
+
+audit_key = Table(
+    "audit_key",
+    METADATA,
+    _text("kid", key=True),
+    Column("public", JSONB, nullable=False),
+    _big("key_id"),
+    _bytes("sealed"),
+    _at("made_at"),
+)
+
+audit_checkpoint = Table(
+    "audit_checkpoint",
+    METADATA,
+    _big("number", key=True),
+    _big("lower"),
+    _big("upper"),
+    Column("closed", Boolean, nullable=False),
+    _uuid("first_id"),
+    _uuid("last_id"),
+    _integer("count"),
+    _integer("late"),
+    _bytes("leaves"),
+    _text("signed"),
+    _at("made_at"),
+)
+
+audit_sealed = Table("audit_sealed", METADATA, _uuid("event_id", key=True), _big("key_id"), _bytes("sealed"))
 
 area = Table(
     "area",

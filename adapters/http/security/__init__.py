@@ -1,11 +1,11 @@
 """Who calls: partners, tokens, the built-in issuer and outside issuers."""
 
 from adapters.http.security.issuer import TokenIssuer
-from adapters.http.security.keys import SigningKey, VerifyKey, keys_of_set
 from adapters.http.security.oidc import OutsideIssuer
 from adapters.http.security.partners import Partner, Partners, Scope, load_partners
 from adapters.http.security.secrets import hash_secret, new_secret, verify_secret
 from adapters.http.security.tokens import Claims, OwnIssuer, TokenVerifier, TrustedIssuer
+from registry.signing import SigningKey, VerifyKey, keys_of_set
 
 __all__ = [
     "Claims",

@@ -12,10 +12,10 @@ from typing import Final
 
 import orjson
 
-from adapters.http.security.keys import SigningKey
 from adapters.http.security.partners import Partners
 from adapters.http.security.secrets import ABSENT, verify_secret
 from canonical_model.errors import Refused
+from registry.signing import SigningKey
 
 LIFETIME_SECONDS: Final = 3600
 FREE_FAILURES: Final = 5

@@ -13,10 +13,10 @@ from urllib.parse import urlsplit
 import aiohttp
 import orjson
 
-from adapters.http.security.keys import ALGORITHMS, KeyRefused, VerifyKey, keys_of_set
 from adapters.http.security.tokens import pick
 from canonical_model.errors import ConfigError, Unavailable
 from registry.logs import log
+from registry.signing import ALGORITHMS, KeyRefused, VerifyKey, keys_of_set
 
 _LOG = logging.getLogger(__name__)
 FRESH_SECONDS: Final = 3600.0

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
 import hmac
 import os
 import re
 import secrets
 from typing import Final
+
+from registry.signing import decode, encode
 
 COST: Final = 1 << 14
 BLOCK: Final = 8
@@ -22,19 +22,6 @@ _FORM: Final = re.compile(
 
 ABSENT: Final = "scrypt$16384$8$1$AAAAAAAAAAAAAAAAAAAAAA$" + "A" * 43
 """A hash no secret has; it is checked for unknown clients so that they take as long as known ones."""
-
-
-def encode(raw: bytes) -> str:
-    """Return base64url text without padding."""
-    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
-
-
-def decode(text: str) -> bytes:
-    """Return the bytes of base64url text without padding; raises `ValueError` for any other text."""
-    try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
-    except binascii.Error as error:
-        raise ValueError("not base64url") from error
 
 
 def new_secret() -> str:

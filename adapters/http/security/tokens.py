@@ -11,9 +11,8 @@ from typing import Any, Final, Protocol
 
 import orjson
 
-from adapters.http.security.keys import SigningKey, VerifyKey
-from adapters.http.security.secrets import decode
 from canonical_model.errors import ConfigError, Refused
+from registry.signing import SigningKey, VerifyKey, decode
 
 LEEWAY_SECONDS: Final = 60
 CACHE_SECONDS: Final = 60

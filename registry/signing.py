@@ -1,7 +1,9 @@
-"""Prepared keys: parsed once, used for every token, tied to one algorithm."""
+"""Prepared keys: parsed once, used for every token and checkpoint, tied to one algorithm."""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import os
 from collections.abc import Iterable, Mapping
@@ -20,7 +22,6 @@ from joserfc import jws as joserfc_jws
 from joserfc.errors import JoseError
 from joserfc.jwk import JWKRegistry
 
-from adapters.http.security.secrets import decode, encode
 from canonical_model.errors import ConfigError
 
 ALGORITHMS: Final = frozenset({"ES256", "RS256", "EdDSA", "PS256"})
@@ -34,6 +35,19 @@ _MEMBERS: Final[Mapping[str, tuple[str, ...]]] = {
 _MIN_RSA_CHARS: Final = 342
 """Length of a 2048-bit modulus in base64url."""
 _MAX_RSA_CHARS: Final = 1366
+
+
+def encode(raw: bytes) -> str:
+    """Return base64url text without padding."""
+    return base64.urlsafe_b64encode(raw).rstrip(b"=").decode("ascii")
+
+
+def decode(text: str) -> bytes:
+    """Return the bytes of base64url text without padding; raises `ValueError` for any other text."""
+    try:
+        return base64.b64decode(text + "=" * (-len(text) % 4), altchars=b"-_", validate=True)
+    except binascii.Error as error:
+        raise ValueError("not base64url") from error
 
 
 class KeyRefused(ValueError):
@@ -167,7 +181,7 @@ class SigningKey:
     @classmethod
     def generate(cls) -> SigningKey:
         """Make a key that lives as long as this process."""
-        return cls.from_pem(_new_pem(), "the generated key")
+        return cls.from_pem(new_pem(), "the generated key")
 
     @classmethod
     def load(cls, path: Path | None, data_dir: Path) -> SigningKey:
@@ -180,7 +194,7 @@ class SigningKey:
         own = data_dir / "keys" / "signing.pem"
         own.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if not own.exists():
-            _write_once(own, _new_pem())
+            _write_once(own, new_pem())
         return cls.from_pem(own.read_bytes(), str(own))
 
     def sign(self, payload: bytes, typ: str = "at+jwt") -> str:
@@ -190,7 +204,8 @@ class SigningKey:
         return f"{signed}.{encode(self.prepared.sign(signed.encode('ascii')))}"
 
 
-def _new_pem() -> bytes:
+def new_pem() -> bytes:
+    """Return a fresh P-256 private key in PEM."""
     return ec.generate_private_key(ec.SECP256R1()).private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
