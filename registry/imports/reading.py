@@ -12,6 +12,7 @@ from canonical_model.household import Household
 from canonical_model.person import Person
 from registry.imports import values
 from registry.imports.columns import Column, ColumnMapping, Kind
+from registry.imports.corrections import unquoted
 from registry.imports.files import Problem, Row
 
 _TEXTS: Final = {"family_name", "given_name", "addl_name", "full_name"}
@@ -114,7 +115,7 @@ class RowReader:
 
     def _text(self, cell: Any, column: Column, problems: list[Problem]) -> str:
         if isinstance(cell, str):
-            return values.clean(cell)
+            return values.clean(unquoted(cell))
         if isinstance(cell, bool):
             return "true" if cell else "false"
         if isinstance(cell, int | float):
