@@ -90,7 +90,9 @@ class Column(_Part):
     """Of an identifier or household: its type, or the URN of its namespace."""
     dates: DateOrder | None = None
     currency: CurrencyCode | None = None
-    provider: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:#/|+-]*$", max_length=100)] | None = None
+    provider: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:#/|+-]*$", max_length=100)] | None = (
+        None
+    )
     codes: dict[str, str] = Field(default_factory=dict, max_length=500)
     """What the file's own words mean, beside those the hub knows: `{"Chef": "head"}`."""
     separator: Annotated[str, Field(min_length=1, max_length=3)] | None = None
@@ -171,7 +173,7 @@ def suggest(
             taken.add(field)
             order = date_order(samples.get(column, ())) if field in _DATES else None
             id_type = _id_type(column) if field == "identifier" else "HH" if field == "household" else None
-            columns.append(Column(column=column, field=field, id_type=id_type, dates=order))  # type: ignore[arg-type]
+            columns.append(Column(column=column, field=field, id_type=id_type, dates=order))
         elif word in own and own[word] not in taken:
             taken.add(own[word])
             columns.append(Column(column=column, attribute=own[word]))
@@ -187,7 +189,9 @@ def _field(word: str, kind: Kind, own: Mapping[str, str]) -> str | None:
     if word in own:
         return None
     known = (
-        _BY_NAME if kind is Kind.INDIVIDUAL else {key: one for key, one in _BY_NAME.items() if one in OF_GROUPS}
+        _BY_NAME
+        if kind is Kind.INDIVIDUAL
+        else {key: one for key, one in _BY_NAME.items() if one in OF_GROUPS}
     )
     if word in known:
         return known[word]
@@ -233,7 +237,11 @@ def fit(mapping: ColumnMapping, header: Sequence[str]) -> list[Column | None]:
     """
     known = mapping.by_column()
     present = {name.casefold() for name in header}
-    missing = [one.column for one in mapping.columns if (one.field or one.attribute) and one.column.casefold() not in present]
+    missing = [
+        one.column
+        for one in mapping.columns
+        if (one.field or one.attribute) and one.column.casefold() not in present
+    ]
     if missing:
         raise Refused(
             f"The file lacks {len(missing)} of the columns that the mapping {mapping.name} speaks of, the first of them "

@@ -25,7 +25,9 @@ _MAX_LINE: Final = 8 << 20
 _MAX_UNPACKED: Final = 8 << 30
 """Bytes an XLSX file may unpack to: a full sheet of a million rows with 100 columns stays below."""
 _DELIMITERS: Final = ",;\t|"
-_ERRORS: Final = frozenset({"#N/A", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NUM!", "#NULL!", "#GETTING_DATA"})
+_ERRORS: Final = frozenset(
+    {"#N/A", "#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NUM!", "#NULL!", "#GETTING_DATA"}
+)
 
 
 class Format(StrEnum):
@@ -268,7 +270,9 @@ def _ndjson(raw: IO[bytes]) -> Table:
                 continue
             value = _object(line, number)
             if not isinstance(value, dict):
-                yield Row(number, [None] * len(header), [Problem("row-not-json", "The line is no JSON object.")])
+                yield Row(
+                    number, [None] * len(header), [Problem("row-not-json", "The line is no JSON object.")]
+                )
                 continue
             row = _checked(number, header, [value.get(name) for name in header])
             if not known.issuperset(value):
@@ -337,7 +341,9 @@ def _sheet_rows(lines: Iterator[Any], header: tuple[str, ...]) -> Iterator[Row]:
             value = cell.value
             if cell.data_type == "f":
                 name = header[place] if place < len(header) else None
-                problems.append(Problem("cell-formula", "The cell holds a formula; put its value there.", name))
+                problems.append(
+                    Problem("cell-formula", "The cell holds a formula; put its value there.", name)
+                )
                 value = None
             elif isinstance(value, datetime):
                 value = value.date().isoformat()
@@ -348,4 +354,3 @@ def _sheet_rows(lines: Iterator[Any], header: tuple[str, ...]) -> Iterator[Row]:
             row = _checked(number, header, cells)
             row.problems[:0] = problems
             yield row
-

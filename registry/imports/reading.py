@@ -131,9 +131,7 @@ class RowReader:
             return str(int(cell)) if float(cell).is_integer() else repr(cell)
         if isinstance(cell, list) and all(isinstance(one, str) for one in cell) and column.separator:
             return column.separator.join(values.clean(one) for one in cell)
-        problems.append(
-            Problem("cell-invalid", "The cell holds neither text nor a number.", column.column)
-        )
+        problems.append(Problem("cell-invalid", "The cell holds neither text nor a number.", column.column))
         return ""
 
     def _finish(self, number: int, said: dict[str, Any]) -> Draft:
@@ -145,7 +143,9 @@ class RowReader:
             draft.belongs = belongs
         elif role:
             draft.problems.append(
-                Problem("role-without-household", "The row has a role and no household.", self._named.get("role"))
+                Problem(
+                    "role-without-household", "The row has a role and no household.", self._named.get("role")
+                )
             )
         name = said.pop("name", None)
         if self.kind is Kind.INDIVIDUAL:
@@ -163,7 +163,9 @@ class RowReader:
         try:
             draft.value = model.model_validate(said)
         except ValidationError as error:
-            draft.problems = [self._problem(one) for one in error.errors(include_input=False, include_url=False)]
+            draft.problems = [
+                self._problem(one) for one in error.errors(include_input=False, include_url=False)
+            ]
         return draft
 
     def _problem(self, error: Any) -> Problem:
@@ -172,7 +174,9 @@ class RowReader:
         if place and place[0] == "attributes" and len(place) > 1:
             fields = (f"attribute.{place[1]}",)
         last = place[-1] if place else ""
-        column = self._named.get(last) or next((self._named[one] for one in fields if one in self._named), None)
+        column = self._named.get(last) or next(
+            (self._named[one] for one in fields if one in self._named), None
+        )
         return Problem("cell-invalid", f"The value breaks the canonical model: {error['msg']}.", column)
 
     def _setter(self, column: Column) -> Setter:
@@ -232,7 +236,9 @@ class RowReader:
             if column.currency is None:
 
                 def nameless(said: dict[str, Any], text: str) -> None:
-                    raise ValueError("The currency of the column is not known; name it in the mapping (currency).")
+                    raise ValueError(
+                        "The currency of the column is not known; name it in the mapping (currency)."
+                    )
 
                 return nameless
             money = values.money(column.currency)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -64,20 +65,14 @@ class Source:
     encoding: str | None = None
     sheet: str | None = None
 
-    def open(self) -> AbstractTable:
+    def open(self) -> AbstractContextManager[Table]:
         """Open the file; a context manager that gives its table."""
         return open_table(self.path, format=self.format, encoding=self.encoding, sheet=self.sheet)
 
 
-class AbstractTable(Protocol):
-    """A context manager that gives a `Table`."""
-
-    def __enter__(self) -> Table: ...  # noqa: D105
-
-    def __exit__(self, *details: object) -> bool | None: ...  # noqa: D105
-
-
-def propose(source: Source, kind: Kind, attributes: Sequence[str] = (), name: str = "unnamed") -> ColumnMapping:
+def propose(
+    source: Source, kind: Kind, attributes: Sequence[str] = (), name: str = "unnamed"
+) -> ColumnMapping:
     """Return the mapping of a file: one that comes with the hub where the header is just that, else a suggestion."""
     with source.open() as table:
         header = [column for column in table.header if column not in OWN]
@@ -104,7 +99,8 @@ class Reading:
     def reader(self, header: Sequence[str]) -> RowReader:
         """Return the reader of a file with this header; raises `Refused` (`import-columns-missing`)."""
         meaning: list[Column | None] = [
-            None if name in OWN else column for name, column in zip(header, fit(self.mapping, header), strict=True)
+            None if name in OWN else column
+            for name, column in zip(header, fit(self.mapping, header), strict=True)
         ]
         return RowReader(
             self.mapping, meaning, attributes=self.attributes, areas=self.areas, region=self.region
@@ -194,8 +190,12 @@ class Import:
         counts: Counts,
         save: Callable[[Connection, int, Counts], object],
     ) -> None:
-        new = Counts(counts.rows + len(chunk), counts.created, counts.updated, counts.untaken, dict(counts.codes))
-        untaken = [Untaken(row.number, row.cells, draft.problems) for row, draft in chunk if draft.value is None]
+        new = Counts(
+            counts.rows + len(chunk), counts.created, counts.updated, counts.untaken, dict(counts.codes)
+        )
+        untaken = [
+            Untaken(row.number, row.cells, draft.problems) for row, draft in chunk if draft.value is None
+        ]
         good = [(row, draft) for row, draft in chunk if draft.value is not None]
         async with (
             database_errors("importing rows"),

@@ -8,7 +8,9 @@ from typing import Final
 from registry.imports.columns import FIELDS, OF_GROUPS, Column, ColumnMapping, DateOrder, Kind
 
 
-def _mapping(name: str, kind: Kind, columns: Iterable[Column], dates: DateOrder = DateOrder.YMD) -> ColumnMapping:
+def _mapping(
+    name: str, kind: Kind, columns: Iterable[Column], dates: DateOrder = DateOrder.YMD
+) -> ColumnMapping:
     return ColumnMapping(name=name, kind=kind, columns=tuple(columns), dates=dates)
 
 
@@ -69,5 +71,7 @@ def own_template(kind: Kind, attributes: Iterable[str] = ()) -> tuple[str, ...]:
 def matching(header: Iterable[str]) -> ColumnMapping | None:
     """Return the mapping that comes with the hub whose columns a header has, all of them, in any order."""
     present = {name.casefold() for name in header}
-    fitting = [one for one in TEMPLATES.values() if {each.column.casefold() for each in one.columns} == present]
+    fitting = [
+        one for one in TEMPLATES.values() if {each.column.casefold() for each in one.columns} == present
+    ]
     return fitting[0] if fitting else None

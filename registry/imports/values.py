@@ -16,9 +16,11 @@ Reader = Callable[[str], Any]
 """Turns the text of one cell into a canonical value; raises `ValueError` with a sentence that does not repeat it."""
 
 # Marks of writing direction and of joining come along when text is copied; they are no part of a name.
-_INVISIBLE: Final = dict.fromkeys([*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF, 0x00AD])
+_INVISIBLE: Final[dict[int, str | None]] = dict.fromkeys(
+    [*range(0x200B, 0x2010), *range(0x202A, 0x202F), *range(0x2060, 0x206A), 0xFEFF, 0x00AD]
+)
 _SPOKEN_JOINERS: Final = {0x200C: "\u200c", 0x200D: "\u200d"}
-_INVISIBLE.update(_SPOKEN_JOINERS)  # type: ignore[arg-type] # Persian and Indic scripts write with them
+_INVISIBLE.update(_SPOKEN_JOINERS)  # Persian and Indic scripts write with them
 _CONTROL: Final = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 _DATE: Final = re.compile(r"^(\d{1,4})[-/. ](\d{1,2})[-/. ](\d{1,4})$")
 _TIME: Final = re.compile(r"[ T]\d{2}:\d{2}(:\d{2}(\.\d+)?)?$")
@@ -50,7 +52,13 @@ ROLES: Final = {
     "alternative recipient": "alternative_recipient", "other": "other", "member": "",
 }  # fmt: skip
 """Words for a member's role; an empty one is a member without a role."""
-GROUPS: Final = {"household": "household", "menage": "household", "hogar": "household", "family": "family", "other": "other"}
+GROUPS: Final = {
+    "household": "household",
+    "menage": "household",
+    "hogar": "household",
+    "family": "family",
+    "other": "other",
+}
 TRUE: Final = frozenset({"1", "true", "yes", "y", "oui", "si", "x", "o"})
 FALSE: Final = frozenset({"0", "false", "no", "n", "non"})
 
@@ -74,7 +82,11 @@ def word(text: str) -> str:
 
 def code(known: dict[str, str], own: dict[str, str]) -> Reader:
     """Return the reader of a code list; `own` are the words the file's mapping adds."""
-    table = {**{value: value for value in known.values()}, **known, **{word(key): value for key, value in own.items()}}
+    table = {
+        **{value: value for value in known.values()},
+        **known,
+        **{word(key): value for key, value in own.items()},
+    }
     table |= {word(key): value for key, value in table.items()}
 
     def read(text: str) -> str:
