@@ -15,6 +15,7 @@ from canonical_model.errors import HubError
 GROUPS = {
     "connector": ("adapters.cli.connector", "New, list, check and score connectors."),
     "db": ("adapters.cli.database", "Upgrade and inspect the database schema."),
+    "import": ("adapters.cli.imports", "Import people and groups from files."),
     "mapping": ("adapters.cli.mapping", "Check mappings, try them, see what they lose."),
     "messages": ("adapters.cli.messages", "List, show and replay messages; dead letters."),
     "partner": ("adapters.cli.partner", "List partners, make their secrets."),
