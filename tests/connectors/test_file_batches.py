@@ -63,7 +63,7 @@ def folder(tmp_path: Path) -> Path:
 
 async def test_a_batch_becomes_one_csv_file_with_every_row(folder: Path) -> None:
     path = await _sent(folder, Stored(1234), _batch(1234), format="csv")
-    rows = list(csv.DictReader(path.open()))
+    rows = list(csv.DictReader(path.read_text().splitlines()))
     assert len(rows) == 1234
     assert len({row["payment_id"] for row in rows}) == 1234
     assert rows[0] == {
@@ -87,7 +87,7 @@ async def test_a_batch_whose_rows_are_not_as_many_as_it_says_leaves_no_file(fold
 
 async def test_a_cell_that_is_a_formula_is_written_as_text(folder: Path) -> None:
     path = await _sent(folder, Stored(1, "=1+1"), _batch(1), format="csv")
-    assert next(csv.DictReader(path.open()))["account_number"] == "'=1+1"
+    assert next(csv.DictReader(path.read_text().splitlines()))["account_number"] == "'=1+1"
 
 
 async def test_a_batch_above_the_bound_is_refused(folder: Path) -> None:
