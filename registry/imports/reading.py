@@ -39,7 +39,7 @@ class Belonging:
 
 
 @dataclass(slots=True)
-class Draft:
+class RowRead:
     """One row made ready: the canonical value, or what is wrong."""
 
     number: int
@@ -91,8 +91,8 @@ class RowReader:
         for _, column, _ in self._columns:
             self._named.setdefault(column.field or f"attribute.{column.attribute}", column.column)
 
-    def read(self, row: Row) -> Draft:
-        """Return the draft of a row; with a problem in it there is no value."""
+    def read(self, row: Row) -> RowRead:
+        """Return what a row says; with a problem in it there is no value."""
         problems = list(row.problems)
         broken = {problem.column for problem in problems}
         said: dict[str, Any] = {}
@@ -110,7 +110,7 @@ class RowReader:
             except ValueError as error:
                 problems.append(Problem("cell-invalid", str(error), column.column))
         if problems:
-            return Draft(row.number, None, None, problems)
+            return RowRead(row.number, None, None, problems)
         return self._finish(row.number, said)
 
     def _text(self, cell: Any, column: Column, problems: list[Problem]) -> str:
@@ -134,15 +134,15 @@ class RowReader:
         problems.append(Problem("cell-invalid", "The cell holds neither text nor a number.", column.column))
         return ""
 
-    def _finish(self, number: int, said: dict[str, Any]) -> Draft:
+    def _finish(self, number: int, said: dict[str, Any]) -> RowRead:
         belongs = said.pop("household", None)
         role = said.pop("role", None)
-        draft = Draft(number, None)
+        found = RowRead(number, None)
         if belongs is not None:
             belongs.role = role or None
-            draft.belongs = belongs
+            found.belongs = belongs
         elif role:
-            draft.problems.append(
+            found.problems.append(
                 Problem(
                     "role-without-household", "The row has a role and no household.", self._named.get("role")
                 )
@@ -152,21 +152,21 @@ class RowReader:
             if name is not None:
                 said["names"] = [name]
             else:
-                draft.problems.append(
+                found.problems.append(
                     Problem("name-missing", "The row names nobody.", self._named.get("full_name"))
                 )
         elif name is not None:
             said["name"] = name["full_name"]
-        if draft.problems:
-            return draft
+        if found.problems:
+            return found
         model: type[Person | Household] = Person if self.kind is Kind.INDIVIDUAL else Household
         try:
-            draft.value = model.model_validate(said)
+            found.value = model.model_validate(said)
         except ValidationError as error:
-            draft.problems = [
+            found.problems = [
                 self._problem(one) for one in error.errors(include_input=False, include_url=False)
             ]
-        return draft
+        return found
 
     def _problem(self, error: Any) -> Problem:
         place = [str(step) for step in error["loc"]]

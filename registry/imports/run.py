@@ -18,7 +18,7 @@ from canonical_model.errors import HubError
 from registry.imports.columns import Column, ColumnMapping, Kind, fit, suggest
 from registry.imports.corrections import OWN
 from registry.imports.files import Format, Problem, Row, Table, open_table
-from registry.imports.reading import AttributeType, Draft, RowReader
+from registry.imports.reading import AttributeType, RowRead, RowReader
 from registry.imports.store import ImportStore, Untaken
 from registry.imports.templates import matching
 from registry.storage.database import database_errors
@@ -33,7 +33,7 @@ SAMPLE: Final = 200
 class Writer(Protocol):
     """Writes the people and groups of a chunk; `registry.people` has the real one."""
 
-    async def __call__(self, connection: Connection, drafts: Sequence[Draft]) -> Sequence[bool | HubError]:
+    async def __call__(self, connection: Connection, drafts: Sequence[RowRead]) -> Sequence[bool | HubError]:
         """Write all drafts in the caller's transaction; say for each whether it is new, or why it was not taken."""
         ...
 
@@ -111,19 +111,19 @@ def check(
     source: Source,
     reading: Reading,
     told: Callable[[int], None] = lambda _: None,
-    untaken: Callable[[Row, Draft], None] | None = None,
+    untaken: Callable[[Row, RowRead], None] | None = None,
 ) -> Counts:
     """Read a whole file without writing anything; `told` hears how many rows are read, `untaken` of each with a problem."""
     counts = Counts()
     with source.open() as table:
         reader = reading.reader(table.header)
         for row in table.rows:
-            draft = reader.read(row)
+            read = reader.read(row)
             counts.rows += 1
-            if draft.value is None:
-                counts.refuse(draft.problems)
+            if read.value is None:
+                counts.refuse(read.problems)
                 if untaken is not None:
-                    untaken(row, draft)
+                    untaken(row, read)
             if counts.rows % CHUNK == 0:
                 told(counts.rows)
     told(counts.rows)
@@ -180,13 +180,13 @@ class Import:
                 coming.cancel()
                 await asyncio.gather(coming, return_exceptions=True)
 
-    def _read(self, reader: RowReader, rows: Iterator[Row]) -> list[tuple[Row, Draft]]:
+    def _read(self, reader: RowReader, rows: Iterator[Row]) -> list[tuple[Row, RowRead]]:
         return [(row, reader.read(row)) for row in islice(rows, self._chunk)]
 
     async def _take(
         self,
         job_id: UUID,
-        chunk: Sequence[tuple[Row, Draft]],
+        chunk: Sequence[tuple[Row, RowRead]],
         counts: Counts,
         save: Callable[[Connection, int, Counts], object],
     ) -> None:
@@ -194,15 +194,15 @@ class Import:
             counts.rows + len(chunk), counts.created, counts.updated, counts.untaken, dict(counts.codes)
         )
         untaken = [
-            Untaken(row.number, row.cells, draft.problems) for row, draft in chunk if draft.value is None
+            Untaken(row.number, row.cells, read.problems) for row, read in chunk if read.value is None
         ]
-        good = [(row, draft) for row, draft in chunk if draft.value is not None]
+        good = [(row, read) for row, read in chunk if read.value is not None]
         async with (
             database_errors("importing rows"),
             self._pool.acquire(timeout=30) as connection,
             connection.transaction(),
         ):
-            answers = await self._write(connection, [draft for _, draft in good]) if good else []
+            answers = await self._write(connection, [read for _, read in good]) if good else []
             for (row, _), answer in zip(good, answers, strict=True):
                 if isinstance(answer, HubError):
                     untaken.append(Untaken(row.number, row.cells, [Problem(answer.code, answer.detail)]))
