@@ -16,6 +16,7 @@ GROUPS = {
     "audit": ("adapters.cli.audit", "Read the audit trail, seal it, verify that it is whole."),
     "connector": ("adapters.cli.connector", "New, list, check and score connectors."),
     "db": ("adapters.cli.database", "Upgrade and inspect the database schema."),
+    "import": ("adapters.cli.imports", "Import people and groups from files."),
     "mapping": ("adapters.cli.mapping", "Check mappings, try them, see what they lose."),
     "messages": ("adapters.cli.messages", "List, show and replay messages; dead letters."),
     "partner": ("adapters.cli.partner", "List partners, make their secrets."),

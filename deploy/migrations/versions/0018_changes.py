@@ -1,0 +1,25 @@
+"""Change requests: what was asked for, who agreed, what was done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alembic import op
+from sqlalchemy.util import await_only
+
+revision = "0018"
+down_revision = "0017"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Make the tables of change requests."""
+    script = Path(__file__).with_suffix(".sql").read_text(encoding="utf-8")
+    # A script of many statements cannot be prepared, so it goes to asyncpg itself, inside the open transaction.
+    await_only(op.get_bind().connection.driver_connection.execute(script))
+
+
+def downgrade() -> None:
+    """Refuse: going back would destroy change requests; restore a backup instead."""
+    raise RuntimeError("0018 cannot be undone: it would destroy change requests. Restore a backup instead.")
