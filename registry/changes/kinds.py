@@ -31,7 +31,9 @@ class Edit(_Kind):
     @model_validator(mode="after")
     def _names_fields(self) -> Self:
         if unknown := sorted(self.set.keys() - EDITABLE):
-            raise ValueError(f"{len(unknown)} of the fields cannot be edited; identifiers and members have changes of their own")
+            raise ValueError(
+                f"{len(unknown)} of the fields cannot be edited; identifiers and members have changes of their own"
+            )
         return self
 
     @property
@@ -176,7 +178,16 @@ class Exit(_Kind):
 
 
 Change: TypeAlias = Annotated[
-    Edit | Identify | AddMember | RemoveMember | TransferMember | ChangeHead | CreateGroup | Merge | Split | Exit,
+    Edit
+    | Identify
+    | AddMember
+    | RemoveMember
+    | TransferMember
+    | ChangeHead
+    | CreateGroup
+    | Merge
+    | Split
+    | Exit,
     Field(discriminator="type"),
 ]
 CHANGE: Final[TypeAdapter[Change]] = TypeAdapter(Change)

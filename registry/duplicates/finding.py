@@ -25,6 +25,8 @@ CROWD: Final = 50
 """A contact point, account or birth date with a name that more registrants share says nothing: an agent's telephone."""
 CHUNK: Final = 2000
 """Registrants looked at in one step."""
+FIRST: Final = UUID(int=0)
+"""Before every registrant."""
 
 # Each step takes the next registrants by id and looks at all others that share something with them.
 _NEXT: Final = """
@@ -101,7 +103,7 @@ class DuplicateFinder:
         actor: str,
         *,
         today: date,
-        after: UUID = UUID(int=0),
+        after: UUID = FIRST,
         told: Callable[[int], None] = lambda _: None,
         save: Callable[[Connection, UUID, Tally], Any] | None = None,
         stopped: Callable[[], bool] = lambda: False,
@@ -120,7 +122,11 @@ class DuplicateFinder:
                 await self._step(connection, ids, today, tally)
                 await insert_many(
                     connection,
-                    [AuditEvent(actor, "registrant.compare", "registrant", "*", details={"opened": tally.compared})],
+                    [
+                        AuditEvent(
+                            actor, "registrant.compare", "registrant", "*", details={"opened": tally.compared}
+                        )
+                    ],
                 )
                 after = ids[-1]
                 if save is not None:

@@ -193,9 +193,7 @@ class Import:
         new = Counts(
             counts.rows + len(chunk), counts.created, counts.updated, counts.untaken, dict(counts.codes)
         )
-        untaken = [
-            Untaken(row.number, row.cells, read.problems) for row, read in chunk if read.value is None
-        ]
+        untaken = [Untaken(row.number, row.cells, read.problems) for row, read in chunk if read.value is None]
         good = [(row, read) for row, read in chunk if read.value is not None]
         async with (
             database_errors("importing rows"),

@@ -15,18 +15,18 @@ from canonical_model.person import Person
 from registry.imports.columns import Column, ColumnMapping, DateOrder, Kind, date_order, fit, suggest
 from registry.imports.corrections import CorrectionFile
 from registry.imports.files import Row, open_table
-from registry.imports.reading import AttributeType, Reading_, RowReader
+from registry.imports.reading import AttributeType, RowRead, RowReader
 from registry.imports.run import Reading, Source, check, propose
 from registry.imports.templates import TEMPLATES
 
 
-def _read(mapping: ColumnMapping, cells: Mapping[str, object], **with_: object) -> Reading_:
+def _read(mapping: ColumnMapping, cells: Mapping[str, object], **with_: object) -> RowRead:
     header = list(cells)
     reader = RowReader(mapping, fit(mapping, header), **with_)  # type: ignore[arg-type]
     return reader.read(Row(2, list(cells.values())))
 
 
-def _person(cells: Mapping[str, object], **with_: object) -> Reading_:
+def _person(cells: Mapping[str, object], **with_: object) -> RowRead:
     return _read(suggest(list(cells), {}, kind=Kind.INDIVIDUAL), cells, **with_)
 
 

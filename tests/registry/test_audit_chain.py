@@ -219,9 +219,12 @@ async def test_a_round_that_broke_off_is_gone_on_with(trail: Trail) -> None:
         if done >= 20:
             raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):
+    async def go_on() -> None:
         while True:
             await trail.sealer.seal(stop)
+
+    with pytest.raises(KeyboardInterrupt):
+        await go_on()
     report = await trail.verify()
     assert report.whole, report.breaks
     assert (report.events, report.unsealed) == (20, 15)
