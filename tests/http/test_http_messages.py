@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import io
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -164,6 +165,27 @@ async def test_a_wrong_body_is_refused_with_its_place_and_not_its_values(
     assert problem["instance"] == answer.headers["X-Request-ID"]
     assert "pointer" in problem["errors"][0]
     assert await hub.stored() == 0
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_a_body_of_twenty_megabytes_is_refused_and_the_next_request_served(
+    hub: Any, told: bool
+) -> None:
+    note = b'{"specversion": "1.0", "id": "big", "data": {"note": "' + b"x" * (20 << 20) + b'"}}'
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(note), 1 << 20):
+            yield note[start : start + (1 << 20)]
+
+    answer = await hub.client.post(
+        PATH,
+        data=io.BytesIO(note) if told else pieces(),
+        headers={**hub.auth(), "Content-Type": "application/json"},
+    )
+    problem = await answer.json()
+    assert (answer.status, problem["code"]) == (413, "body-too-large")
+    assert await hub.stored() == 0
+    assert (await hub.client.post(PATH, json=event(), headers=hub.auth())).status == 202
 
 
 async def test_the_source_of_a_message_is_the_partner_of_the_token(hub: Any) -> None:

@@ -122,7 +122,11 @@ class Fleet:
             "partners.yaml",
             {
                 "partners": [
-                    {"name": PARTNER, "clients": [client], "scopes": ["messages:write", "metrics:read"]}
+                    {
+                        "name": PARTNER,
+                        "clients": [client],
+                        "scopes": ["messages:write", "messages:read", "dead:read", "metrics:read"],
+                    }
                 ]
             },
         )
