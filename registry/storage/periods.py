@@ -249,7 +249,7 @@ async def _ended(connection: _Connection, suffix: str, begin: str, end: str) -> 
     # A delivery may lie in a later partition than its message: made past midnight, or a replay.
     return not await connection.fetchval(
         "SELECT EXISTS (SELECT 1 FROM delivery WHERE ended_at IS NULL AND message_id >= $1 AND message_id < $2) "
-        f"OR EXISTS (SELECT 1 FROM delivery_{suffix} WHERE ended_at IS NULL)",
+        "OR EXISTS (SELECT 1 FROM delivery WHERE ended_at IS NULL AND id >= $1 AND id < $2)",
         begin,
         end,
     )

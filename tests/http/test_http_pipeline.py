@@ -112,9 +112,17 @@ async def test_many_slow_heads_hold_up_nobody_and_are_all_given_up(shut: Any) ->
     await web.TCPSite(runner, "127.0.0.1", 0).start()
     port = runner.addresses[0][1]
     slow = await asyncio.gather(*(asyncio.open_connection("127.0.0.1", port) for _ in range(300)))
+
+    async def trickle() -> None:
+        while True:
+            for _, writer in slow:
+                writer.write(b"X-More: x\r\n")
+            await asyncio.sleep(0.2)
+
+    for _, writer in slow:
+        writer.write(b"POST /v1/messages HTTP/1.1\r\nHost: h\r\n")
+    trickling = asyncio.create_task(trickle())
     try:
-        for _, writer in slow:
-            writer.write(b"POST /v1/messages HTTP/1.1\r\nHost: h")
         async with ClientSession() as http, http.get(f"http://127.0.0.1:{port}/healthz/live") as answer:
             assert answer.status == 200
         assert not any(reader.at_eof() for reader, _ in slow)
@@ -122,6 +130,7 @@ async def test_many_slow_heads_hold_up_nobody_and_are_all_given_up(shut: Any) ->
             ends = await asyncio.gather(*(reader.read() for reader, _ in slow), return_exceptions=True)
         assert all(end == b"" or isinstance(end, ConnectionError) for end in ends)
     finally:
+        trickling.cancel()
         for _, writer in slow:
             writer.close()
         await runner.cleanup()

@@ -149,6 +149,16 @@ async def test_large_bodies_go_with_their_partition(pool: asyncpg.Pool, tmp_path
     await objects.close()
 
 
+async def test_a_period_that_lacks_one_of_its_tables_is_dropped_all_the_same(
+    pool: asyncpg.Pool, tmp_path: Path
+) -> None:
+    objects = FileObjectStore(tmp_path / "objects")
+    await store_past(pool, objects, 1)
+    await pool.execute("DROP TABLE delivery_202503")
+    assert "message_202503" in await periods.drop_ended(pool, objects)
+    await objects.close()
+
+
 async def test_a_partition_stays_until_its_large_bodies_are_gone(pool: asyncpg.Pool, tmp_path: Path) -> None:
     objects = FileObjectStore(tmp_path / "objects")
     await store_past(pool, objects, 1)
