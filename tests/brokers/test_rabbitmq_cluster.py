@@ -38,7 +38,9 @@ async def test_confirmed_parcels_survive_the_loss_of_a_node_with_its_disk(cluste
     async def keep_publishing() -> None:
         while not stop.is_set():
             try:
-                confirmed.update(one.delivery_id for one in await broker.publish([parcel() for _ in range(50)]))
+                confirmed.update(
+                    one.delivery_id for one in await broker.publish([parcel() for _ in range(50)])
+                )
             except Unavailable:
                 await asyncio.sleep(0.05)
 

@@ -21,6 +21,12 @@ class Hold:
     wanted: str
     reply: bool
     reached: asyncio.Event = field(default_factory=asyncio.Event)
+    answers: asyncio.Event | None = None
+
+    def let_go(self) -> None:
+        """Let the answer that was kept back pass, so that the process goes on to its next step."""
+        assert self.answers is not None
+        self.answers.set()
 
     async def wait(self, seconds: float = 20.0) -> None:
         """Wait until a process is held at this step."""
@@ -84,6 +90,7 @@ class HoldingProxy(Proxy):
                             # Not even its end passes: the server must not see that the client died before it is released.
                             await asyncio.Event().wait()
                         answers.clear()
+                        hold.answers = answers
                         passed = hold
                     server.write(message)
                 await server.drain()
