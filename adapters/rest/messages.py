@@ -11,6 +11,7 @@ from aiohttp import web
 from adapters.http.body import read_body
 from adapters.http.language import best_language
 from adapters.http.operations import Answer, Body, Call, Operation
+from adapters.http.ready import Ready, takes_ready
 from adapters.http.security.partners import Scope
 from adapters.http.services import Services
 from adapters.rest.incoming import read_batch, read_one
@@ -56,6 +57,7 @@ def operations(services: Services) -> list[Operation]:
             handler=partial(_send, services),
             # A stream is read line by line, so the pipeline leaves every body of this operation to the handler.
             body=Body.STREAM,
+            short=True,
             requests={
                 "application/json": EVENT_SCHEMA,
                 STRUCTURED: EVENT_SCHEMA,
@@ -98,12 +100,11 @@ async def _send(services: Services, request: web.Request, call: Call) -> web.Str
     accepted = await services.intake.accept(
         message, partner=call.partner.name, raw=raw, request_id=call.request_id
     )
-    return web.Response(
-        body=orjson.dumps(reply_of(accepted), option=orjson.OPT_UTC_Z),
-        status=202,
-        content_type="application/json",
-        headers={"Location": f"{PATH}/{accepted.message_id}"},
-    )
+    reply = orjson.dumps(reply_of(accepted), option=orjson.OPT_UTC_Z)
+    location = {"Location": f"{PATH}/{accepted.message_id}"}
+    if takes_ready(request):
+        return Ready("202 Accepted", {"Content-Type": "application/json"} | location, reply)
+    return web.Response(body=reply, status=202, content_type="application/json", headers=location)
 
 
 async def _send_batch(services: Services, request: web.Request, call: Call, body: bytes) -> web.Response:
