@@ -90,21 +90,22 @@ MODELS = (AcceptedReply, BatchReply, ItemReply)
 
 
 async def _send(services: Services, request: web.Request, call: Call) -> web.StreamResponse:
-    if request.content_type == LINES:
+    media, settings = request.content_type, services.settings
+    if media == LINES:
         return await answer_stream(services, request, call)
-    settings = services.settings
     body = await read_body(request, settings.body_limit, settings.request_timeout)
-    if request.content_type == BATCH:
+    if media == BATCH:
         return await _send_batch(services, request, call, body)
     message, raw = read_one(request.headers, body, call.partner.name)
     accepted = await services.intake.accept(
         message, partner=call.partner.name, raw=raw, request_id=call.request_id
     )
-    reply = orjson.dumps(reply_of(accepted), option=orjson.OPT_UTC_Z)
-    location = {"Location": f"{PATH}/{accepted.message_id}"}
+    reply = reply_of(accepted)
+    headers = {"Content-Type": "application/json", "Location": f"{PATH}/{reply['id']}"}
+    text = orjson.dumps(reply, option=orjson.OPT_UTC_Z)
     if takes_ready(request):
-        return Ready("202 Accepted", {"Content-Type": "application/json"} | location, reply)
-    return web.Response(body=reply, status=202, content_type="application/json", headers=location)
+        return Ready("202 Accepted", headers, text)
+    return web.Response(body=text, status=202, headers=headers)
 
 
 async def _send_batch(services: Services, request: web.Request, call: Call, body: bytes) -> web.Response:
