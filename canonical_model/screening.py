@@ -64,6 +64,23 @@ _SOME: Final[Schema] = {"type": "array", "minItems": 1}
 _ABSENT: Final[Schema] = {"type": "null"}
 _POSITIVE: Final = _given("minor_units", {"minimum": 1})
 
+
+def _json_value(levels: int) -> Schema:
+    """Return the schema of JSON values nested so deep; a Python value that is none, or too large for JSON, is left out."""
+    # A pattern, even an empty one, makes the text be read, and what is no Unicode is found.
+    text: Schema = {"type": "string", "pattern": ""}
+    number: Schema = {"type": "number", "minimum": -(2**63), "maximum": 2**64 - 1}
+    simple: list[Schema] = [text, number, {"type": ["boolean", "null"]}]
+    if not levels:
+        return {"anyOf": simple}
+    inner = _json_value(levels - 1)
+    nested: list[Schema] = [
+        {"type": "array", "items": inner},
+        {"type": "object", "propertyNames": {"pattern": ""}, "additionalProperties": inner},
+    ]
+    return {"anyOf": [*simple, *nested]}
+
+
 RULES: Final[Mapping[str, Schema]] = {
     "canonical_model.dates._parse": _text(_PARTIAL_DATE),
     "canonical_model.localized._canonical_tag": _text(_LANGUAGE),
@@ -173,7 +190,7 @@ def _of_list(schema: Any, definitions: dict[str, Schema]) -> Schema:
 def _of_map(schema: Any, definitions: dict[str, Schema]) -> Schema:
     return {
         "type": "object",
-        "propertyNames": _translate(schema.get("keys_schema", {"type": "any"}), definitions),
+        "propertyNames": _translate(schema.get("keys_schema", {"type": "str"}), definitions),
         "additionalProperties": _translate(schema.get("values_schema", {"type": "any"}), definitions),
         **_limits(schema, min_length="minProperties", max_length="maxProperties"),
     }
@@ -235,7 +252,7 @@ def _fixed(made: Schema) -> _Kind:
 
 _LENGTHS: Final = frozenset({"min_length", "max_length"})
 _KINDS: Final[Mapping[str, tuple[frozenset[str], _Kind]]] = {
-    "any": (frozenset(), _fixed(True)),
+    "any": (frozenset(), _fixed(_json_value(3))),
     "bool": (frozenset({"strict"}), _fixed({"type": "boolean"})),
     "date": (frozenset({"strict"}), _fixed(_text(_DATE))),
     "datetime": (frozenset({"strict", "tz_constraint", "microseconds_precision"}), _of_instant),

@@ -294,6 +294,15 @@ def test_no_awkward_value_slips_past_the_model_at_any_place(
             validate_data(message_type, changed)
 
 
+@pytest.mark.parametrize(
+    "value", [object(), {1, 2}, b"x", date(2026, 1, 1), {1: 2}, float("nan"), 2**70, "\ud800", {"\ud800": 1}]
+)
+@pytest.mark.parametrize("nest", [lambda one: one, lambda one: [one], lambda one: {"a": {"b": [one]}}])
+def test_a_value_that_is_no_json_is_left_to_the_model(value: Any, nest: Any) -> None:
+    person = {"identifiers": [], "attributes": {"roof": nest(value)}}
+    assert not is_surely_valid("org.openspp.person.upserted.v1", person)
+
+
 def test_every_model_but_the_area_travels_in_a_message() -> None:
     assert {"CivilEvent", "Person", "Place", "Money", "Membership", "Area"} <= {
         m.__name__ for m in all_models()
