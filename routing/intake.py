@@ -55,11 +55,11 @@ WITH i AS (
     INSERT INTO delivery (id, message_id, route, route_version, target, mapping, order_key, state, code, reason,
         visible, ended_at)
     SELECT d.id, d.message_id, r.route, r.version, r.target, r.mapping, d.order_key,
-        d.state, CASE WHEN d.state = 'dead' THEN 'route-condition-failed' END, d.reason,
+        d.state, d.code, d.reason,
         string_to_array(r.visible, ' '), CASE WHEN d.state = 'dead' THEN now() END
-    FROM unnest($17::uuid[], $18::uuid[], $19::int[], $20::bytea[], $21::text[], $22::text[]) WITH ORDINALITY
-        AS d (id, message_id, place, order_key, state, reason, n)
-    JOIN unnest($23::text[], $24::int[], $25::text[], $26::text[], $27::text[]) WITH ORDINALITY
+    FROM unnest($17::uuid[], $18::uuid[], $19::int[], $20::bytea[], $21::text[], $22::text[],
+        $23::text[]) WITH ORDINALITY AS d (id, message_id, place, order_key, state, code, reason, n)
+    JOIN unnest($24::text[], $25::int[], $26::text[], $27::text[], $28::text[]) WITH ORDINALITY
         AS r (route, version, target, mapping, visible, place) ON r.place = d.place
     WHERE d.message_id IN (SELECT message_id FROM fresh)
     ORDER BY d.n
@@ -105,6 +105,7 @@ class Delivery:
     route: Route
     order_key: bytes | None
     state: str = "queued"
+    code: str | None = None
     reason: str | None = None
 
 
@@ -156,7 +157,7 @@ def _columns(entries: Sequence[Entry]) -> list[list[Any]]:
         )  # fmt: skip
         for one in entry.deliveries:
             place = places.setdefault(one.route, len(places) + 1)
-            deliveries.append((one.id, id_, place, one.order_key, one.state, one.reason))
+            deliveries.append((one.id, id_, place, one.order_key, one.state, one.code, one.reason))
     routes = [
         (
             route.name,
@@ -167,7 +168,7 @@ def _columns(entries: Sequence[Entry]) -> list[list[Any]]:
         )
         for route in places
     ]
-    return [*_turned(messages, 16), *_turned(deliveries, 6), *_turned(routes, 5)]
+    return [*_turned(messages, 16), *_turned(deliveries, 7), *_turned(routes, 5)]
 
 
 def _turned(rows: list[tuple[Any, ...]], width: int) -> list[list[Any]]:
@@ -411,7 +412,9 @@ class Intake:
             else:
                 order_key = None if order is None else self._blind.index("order", order)
         if verdict.broken:
-            return Delivery(uuid7(), route, order_key, "dead", verdict.why)
+            return Delivery(
+                uuid7(), route, order_key, "dead", code="route-condition-failed", reason=verdict.why
+            )
         return Delivery(uuid7(), route, order_key)
 
     async def _write(self, entries: Sequence[Entry]) -> Sequence[Accepted | Exception]:
