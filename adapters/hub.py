@@ -29,6 +29,7 @@ from registry.people import PeopleStore
 from registry.settings import HubSettings
 from registry.storage import migrate, origins, periods
 from registry.storage.database import GONE, database_url, open_pool
+from registry.storage.orphans import OrphanSweep
 from registry.vault import KeyEncryptionKey, Vault
 from routing import metrics
 from routing.brokers import open_broker
@@ -199,7 +200,10 @@ class Hub:
                 await asyncio.wait_for(self._closers.pop()(), 15)
 
     async def _keep_house(self) -> None:
-        """Make partitions ahead of need, destroy keys whose retention ended, drop what they sealed."""
+        """Make partitions ahead of need, destroy keys whose retention ended, drop what they sealed and what nobody points to."""
+        orphans = OrphanSweep(
+            self.pool, self.objects, self.vault.blind.digest("object-store", b"owner").hex()
+        )
         while True:
             try:
                 await periods.ensure(self.pool, self.settings.partition)
@@ -208,6 +212,7 @@ class Hub:
                 await origins.forget(self.pool, self.settings.origin_retention_days)
                 if destroyed or dropped:
                     log(_LOG, logging.INFO, "retention-applied", count=destroyed + len(dropped))
+                await orphans.round()
             except (HubError, asyncpg.PostgresError, *GONE) as error:
                 log(_LOG, logging.WARNING, "housekeeping-waits", error=error)
             await asyncio.sleep(KEEP_HOUSE)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import ssl
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,6 +24,9 @@ NOT_TAKEN: Final = frozenset({408, 425, 429, 503})
 """Statuses that say the request was not acted upon: it may be sent again whatever it does."""
 TRY_LATER: Final = NOT_TAKEN | (frozenset(range(500, 600)) - {501, 505})
 """Statuses after which a target that recognises repeats may be sent the same again; some of them leave open what happened."""
+
+_CERTIFICATE_ALERT: Final = re.compile(r"_ALERT_.*(CERTIFICATE|UNKNOWN_CA|ACCESS_DENIED)")
+"""The names OpenSSL gives to the alerts about a certificate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +102,12 @@ def map_http_failure(error: BaseException, host: str) -> HubError:
             code="target-tls-failed",
             remedy="Check the target's certificate, its expiry date and ca_file.",
         )
+    if isinstance(error, aiohttp.ClientOSError) and _certificate_refused(error.__cause__):
+        return Unavailable(
+            f"The host {host} did not let the hub in by the certificate it showed, or wants one; nothing was taken.",
+            code="target-tls-failed",
+            remedy="Check client_cert_file and client_key_file, the certificate's expiry date, and whom the target trusts.",
+        )
     if isinstance(error, (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)):
         return Unavailable(
             f"No connection to {host} could be made ({type(error).__name__}); nothing was sent.",
@@ -112,6 +123,15 @@ def map_http_failure(error: BaseException, host: str) -> HubError:
         code="outcome-unknown",
         remedy="The hub asks or repeats as the target allows; otherwise ask the partner.",
     )
+
+
+def _certificate_refused(cause: BaseException | None) -> bool:
+    """Say whether the other side's verdict on our certificate ended the connection.
+
+    With TLS 1.3 it comes after our own side of the handshake (RFC 8446, 4.4.2.4 and 6.2), when the request has left already;
+    a server that gives it has not read the request.
+    """
+    return isinstance(cause, ssl.SSLError) and _CERTIFICATE_ALERT.search(cause.reason or "") is not None
 
 
 def retry_after(headers: Mapping[str, str], limit: float, now: datetime | None = None) -> float | None:

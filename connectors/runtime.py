@@ -53,6 +53,7 @@ class OpenTarget:
         self._ready = False
         self._context: Context | None = None
         self._opening = asyncio.Lock()
+        self._fault: HubError | None = None
         self._not_before = 0.0
 
     async def send(self, message: Message, deadline: float) -> Receipt:
@@ -153,9 +154,20 @@ class OpenTarget:
                 raise Unavailable(f"Target {self.name} is closed.", code="target-closed")
             wait = self._not_before - loop.time()
             if wait > 0:
-                raise Unavailable(f"Target {self.name} could not be opened a moment ago.", retry_after=wait)
+                fault = self._fault
+                raise Unavailable(
+                    f"Target {self.name} could not be opened a moment ago. {fault.detail if fault else ''}".rstrip(),
+                    code=fault.code if fault else "target-unavailable",
+                    remedy=fault.remedy if fault else None,
+                    retry_after=wait,
+                )
             self._not_before = loop.time() + _REOPEN_PAUSE
-            await self._inner.open(self._context)
+            self._fault = None
+            try:
+                await self._inner.open(self._context)
+            except HubError as error:
+                self._fault = error
+                raise
             self._ready = True
 
     def _late(self, begun: bool, message: Message) -> HubError:

@@ -6,10 +6,14 @@ import asyncio
 import os
 import re
 import tempfile
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from hashlib import sha256
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import unquote, urlsplit
@@ -24,9 +28,22 @@ from registry.settings import HubSettings
 OBJECT_LIMIT: Final = 64 * 1024 * 1024
 """Largest object in bytes; the hub keeps messages here, not archives."""
 DEADLINE_SECONDS: Final = 20.0
+PAGE: Final = 1000
+"""Objects of one page of a listing, as many as S3 gives in one answer."""
+LITTER_SECONDS: Final = 86400.0
+"""Age from which an unfinished file is nobody's: no write takes a day."""
 _KEY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.=-]{0,127}(/[A-Za-z0-9_][A-Za-z0-9_.=-]{0,127}){0,7}")
 _THREADS: Final = 4
+_UNFINISHED: Final = ".new-"
 _T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One object of a listing: its key, and when it was written by the store's clock."""
+
+    key: str
+    written_at: datetime
 
 
 class ObjectStore(Protocol):
@@ -51,6 +68,14 @@ class ObjectStore(Protocol):
 
     async def exists(self, key: str) -> bool:
         """Say whether the object is there."""
+        ...
+
+    async def listing(self, folder: str, after: str = "", limit: int = PAGE) -> list[Listed]:
+        """Return at most `limit` objects whose keys begin with the segments of `folder`, those that come behind `after`.
+
+        They come in an order of the store's own which never changes, so the last key of a page leads to the next one; a
+        page that is not full is the last.
+        """
         ...
 
     async def probe(self) -> None:
@@ -147,6 +172,14 @@ class FileObjectStore:
         """Say whether the object is there."""
         return await self._run(self._path(key).is_file)
 
+    async def listing(self, folder: str, after: str = "", limit: int = PAGE) -> list[Listed]:
+        """Return a page of the objects below `folder`, by the hash of the key and then the key.
+
+        What a write that was cut off left behind is removed on the way once it is a day old.
+        """
+        checked_key(folder)
+        return await self._run(lambda: list(islice(self._below(folder, after), limit)))
+
     async def probe(self) -> None:
         """Write, read and remove a small object."""
         await _round_trip(self)
@@ -156,7 +189,28 @@ class FileObjectStore:
         self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _path(self, key: str) -> Path:
-        return self._root / sha256(checked_key(key).encode()).hexdigest()[:2] / key
+        return self._root / _shard(checked_key(key)) / key
+
+    def _below(self, folder: str, after: str) -> Iterator[Listed]:
+        first = _shard(after) if after else ""
+        for shard in (f"{number:02x}" for number in range(256)):
+            if shard < first:
+                continue
+            root = self._root / shard
+            found: list[Listed] = []
+            for place, _, names in os.walk(root / folder):
+                for name in names:
+                    path = Path(place) / name
+                    with suppress(FileNotFoundError):  # removed since it was seen
+                        written = path.stat().st_mtime
+                        if not name.startswith(_UNFINISHED):
+                            at = datetime.fromtimestamp(written, UTC)
+                            found.append(Listed(path.relative_to(root).as_posix(), at))
+                        elif written < time.time() - LITTER_SECONDS:
+                            path.unlink()
+            for one in sorted(found, key=lambda one: one.key):
+                if shard > first or one.key > after:
+                    yield one
 
     async def _run(self, work: Callable[[], _T]) -> _T:
         try:
@@ -177,7 +231,7 @@ class FileObjectStore:
         self._root.mkdir(mode=0o700, parents=True, exist_ok=True)
         for folder in reversed(folders):
             folder.mkdir(mode=0o700, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=_UNFINISHED)
         try:
             with os.fdopen(handle, "wb") as file:
                 file.write(body)
@@ -192,6 +246,10 @@ class FileObjectStore:
             _sync_folder(folder)
         if new_root:
             _sync_folder(self._root.parent)
+
+
+def _shard(key: str) -> str:
+    return sha256(key.encode()).hexdigest()[:2]
 
 
 def _read(path: Path, most: int) -> bytes:
@@ -243,6 +301,16 @@ class BucketObjectStore:
         except _Absent:
             return False
         return True
+
+    async def listing(self, folder: str, after: str = "", limit: int = PAGE) -> list[Listed]:
+        """Return a page of the objects below `folder`, by the key."""
+        found: list[Listed] = []
+        async with self._guard(checked_key(folder)):
+            async for chunk in obstore.list(self._store, folder, offset=after or None, chunk_size=limit):
+                found += [Listed(one["path"], one["last_modified"]) for one in chunk]
+                if len(found) >= limit:
+                    break
+        return found[:limit]
 
     async def probe(self) -> None:
         """Write, read and remove a small object."""

@@ -121,7 +121,7 @@ class Asker(Worker):
         """Write message and claimed delivery in one transaction; an answer when the message came before."""
         entry = await self._intake.prepare(message, partner=partner, raw=raw, request_id=request_id)
         asked = next((one for one in entry.deliveries if one.state == "queued"), None)
-        route = self._routes.get(asked.route) if asked is not None else None
+        route = self._routes.get(asked.route.name) if asked is not None else None
         if asked is None or route is None:
             raise Refused(
                 f"No route takes the question {message.id} of type {message.type}; it was not stored.",
@@ -149,7 +149,7 @@ class Asker(Worker):
             self._in_hand.discard(asked.id)  # a claim committed all the same is given back as a stray
             raise
         claim = Claim(
-            asked.id, found.message_id, asked.route, asked.version, asked.target, asked.mapping, 1, None,
+            asked.id, found.message_id, route.name, route.version, route.target, route.mapping, 1, None,
             entry.key_id, entry.body, entry.claim, found.accepted_at, partner,
         )  # fmt: skip
         if not found.duplicate:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
@@ -23,12 +23,13 @@ from registry.vault import DataKey, Vault, aad
 from registry.vault.blind import BlindIndex
 from routing import metrics
 from routing.conditions import ConditionError
-from routing.routes import RouteBook
+from routing.routes import Route, RouteBook, Verdict
 
 CHANNEL: Final = "hub_outbox"
 CHUNK: Final = 50
 """Messages of one request made ready before others get their turn."""
 _DISCARDS: Final = 1000
+_BODY: Final = aad("message", "body", b"")
 _LOG = logging.getLogger(__name__)
 HUB: Final = "hub"
 """The partner name of messages the hub itself produces."""
@@ -53,11 +54,13 @@ WITH i AS (
 ), addressed AS (
     INSERT INTO delivery (id, message_id, route, route_version, target, mapping, order_key, state, code, reason,
         visible, ended_at)
-    SELECT d.id, d.message_id, d.route, d.route_version, d.target, d.mapping, d.order_key, d.state, d.code, d.reason,
-        string_to_array(d.visible, ' '), CASE WHEN d.state = 'dead' THEN now() END
-    FROM unnest($17::uuid[], $18::uuid[], $19::text[], $20::int[], $21::text[], $22::text[], $23::bytea[], $24::text[],
-        $25::text[], $26::text[], $27::text[]) WITH ORDINALITY
-    AS d (id, message_id, route, route_version, target, mapping, order_key, state, code, reason, visible, n)
+    SELECT d.id, d.message_id, r.route, r.version, r.target, r.mapping, d.order_key,
+        d.state, d.code, d.reason,
+        string_to_array(r.visible, ' '), CASE WHEN d.state = 'dead' THEN now() END
+    FROM unnest($17::uuid[], $18::uuid[], $19::int[], $20::bytea[], $21::text[], $22::text[],
+        $23::text[]) WITH ORDINALITY AS d (id, message_id, place, order_key, state, code, reason, n)
+    JOIN unnest($24::text[], $25::int[], $26::text[], $27::text[], $28::text[]) WITH ORDINALITY
+        AS r (route, version, target, mapping, visible, place) ON r.place = d.place
     WHERE d.message_id IN (SELECT message_id FROM fresh)
     ORDER BY d.n
     RETURNING id, message_id, route, state
@@ -73,7 +76,9 @@ WITH i AS (
 ), woken AS (
     SELECT pg_notify('hub_outbox', route) FROM (SELECT DISTINCT route FROM sent) AS routes
 )
-SELECT message_id, accepted_at, (SELECT count(*) FROM woken) AS woken FROM fresh
+SELECT now() AS accepted_at, count(*) AS fresh,
+    CASE WHEN count(*) < cardinality($1) THEN array_agg(message_id) END AS ids, (SELECT count(*) FROM woken) AS woken
+FROM fresh
 """
 
 _EARLIER: Final = (
@@ -82,7 +87,7 @@ _EARLIER: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Accepted:
     """The hub's word that a message is durable."""
 
@@ -93,17 +98,15 @@ class Accepted:
 
 
 @dataclass(slots=True)
-class _Delivery:
+class Delivery:
+    """A message on its way to one route: `queued`, or `dead` when the route's condition could not be decided."""
+
     id: UUID
-    route: str
-    version: int
-    target: str
-    mapping: str | None
+    route: Route
     order_key: bytes | None
-    state: str
-    code: str | None
-    reason: str | None
-    visible: str | None
+    state: str = "queued"
+    code: str | None = None
+    reason: str | None = None
 
 
 @dataclass(slots=True)
@@ -121,7 +124,7 @@ class Entry:
     body: bytes | None
     claim: str | None
     size: int
-    deliveries: list[_Delivery] = field(default_factory=list)
+    deliveries: list[Delivery] = field(default_factory=list)
 
 
 class _Digests:
@@ -137,8 +140,39 @@ class _Digests:
         return self._last[1]
 
 
-def _order_keys(entry: Entry) -> tuple[bytes, ...]:
-    return tuple(delivery.order_key for delivery in entry.deliveries if delivery.order_key is not None)
+def _columns(entries: Sequence[Entry]) -> list[list[Any]]:
+    """Return the arguments of the one statement: a list for each column of messages, of deliveries and of their routes."""
+    messages = []
+    deliveries = []
+    places: dict[Route, int] = {}
+    for entry in entries:
+        message = entry.message
+        id_ = message.id
+        messages.append(
+            (
+                id_, entry.partner, message.type, message.time, entry.origin_hash, entry.body_hash, entry.subject_hash,
+                entry.correlation_hash, message.traceparent, entry.request_id, entry.key_id, entry.body, entry.claim,
+                entry.size, len(entry.deliveries), uuid7(),
+            )
+        )  # fmt: skip
+        for one in entry.deliveries:
+            place = places.setdefault(one.route, len(places) + 1)
+            deliveries.append((one.id, id_, place, one.order_key, one.state, one.code, one.reason))
+    routes = [
+        (
+            route.name,
+            route.version,
+            route.target,
+            route.mapping,
+            " ".join(route.visible) if route.visible else None,
+        )
+        for route in places
+    ]
+    return [*_turned(messages, 16), *_turned(deliveries, 7), *_turned(routes, 5)]
+
+
+def _turned(rows: list[tuple[Any, ...]], width: int) -> list[list[Any]]:
+    return [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
 
 
 class Intake:
@@ -162,8 +196,9 @@ class Intake:
         self._objects = objects
         self._retention = retention_days
         self._claim_bytes = claim_check_bytes
+        # One group at a time: two at once could write the messages of one subject in the wrong order.
         self._group: GroupCommit[Entry, Accepted] = GroupCommit(
-            self._write, delay=group_commit_ms / 1000, most=200, parallel=1, keys=_order_keys
+            self._write, delay=group_commit_ms / 1000, most=200, parallel=1
         )
         self._discarding: set[asyncio.Task[None]] = set()
 
@@ -177,12 +212,15 @@ class Intake:
         """
         started = time.perf_counter()
         entry = await self.prepare(message, partner=partner, raw=raw, request_id=request_id)
-        try:
+        if entry.claim is None:
             accepted = await self._group.submit(entry)
-        except Exception as error:
-            self._tidy([(entry, error)])
-            raise
-        self._tidy([(entry, accepted)])
+        else:
+            try:
+                accepted = await self._group.submit(entry)
+            except Exception as error:
+                self._tidy([(entry, error)])
+                raise
+            self._tidy([(entry, accepted)])
         if not accepted.duplicate:
             metrics.accepted(partner, message.type)
         metrics.accept_seconds(time.perf_counter() - started)
@@ -329,65 +367,55 @@ class Intake:
                 remedy="Ask the operator of the hub for a route, then send it again.",
             )
         retention = max(
-            (route.retention_days or self._retention for route, _ in matched), default=self._retention
+            [route.retention_days or self._retention for route, _ in matched] or [self._retention]
         )
         key: DataKey | None = self._vault.cached_key("message", retention)
         if key is None:
             key = await self._vault.current_key("message", retention)
         plain = message.to_json()
-        sealed: bytes | None = key.seal(plain, aad("message", "body", message.id.bytes))
+        sealed: bytes | None = key.seal(plain, _BODY + message.id.bytes)
         claim = None
         if sealed is not None and len(sealed) > self._claim_bytes:
             claim = f"message/{message.id}"
             await self._objects.put(claim, sealed)
             sealed = None
-        origin = message.originid
-        entry = Entry(
-            message=message,
-            partner=partner,
-            request_id=request_id,
-            origin_hash=blind.index("origin", f"{partner}\x00{origin}")
-            if origin is not None
-            else message.id.bytes,
-            body_hash=blind.digest("body", raw) if body_hash is None else body_hash,
-            subject_hash=None if message.subject is None else blind.index("subject", message.subject),
-            correlation_hash=None
-            if message.correlationid is None
-            else blind.index("correlation", message.correlationid),
-            key_id=key.id,
-            body=sealed,
-            claim=claim,
-            size=len(plain),
+        origin, subject, correlation = message.originid, message.subject, message.correlationid
+        subject_hash = None if subject is None else blind.index("subject", subject)
+        return Entry(
+            message,
+            partner,
+            request_id,
+            message.id.bytes if origin is None else blind.index("origin", f"{partner}\x00{origin}"),
+            blind.digest("body", raw) if body_hash is None else body_hash,
+            subject_hash,
+            None if correlation is None else blind.index("correlation", correlation),
+            key.id,
+            sealed,
+            claim,
+            len(plain),
+            [self._address(message, route, verdict, subject_hash) for route, verdict in matched],
         )
-        for route, decided in matched:
-            verdict = decided
-            try:
-                order = None if route.by_subject else route.order_value(message)
-            except ConditionError as error:
-                order, verdict = None, replace(decided, broken=True, why=str(error))
+
+    def _address(
+        self, message: Message, route: Route, verdict: Verdict, subject_hash: bytes | None
+    ) -> Delivery:
+        """Return the delivery of a message on a route that takes it."""
+        order_key = None
+        if route.by_subject:
             # One hash serves both: deliveries are ordered within a route, so equal keys of two routes do no harm.
-            order_key = (
-                entry.subject_hash
-                if route.by_subject
-                else None
-                if order is None
-                else blind.index("order", order)
+            order_key = subject_hash
+        else:
+            try:
+                order = route.order_value(message)
+            except ConditionError as error:
+                verdict = replace(verdict, broken=True, why=str(error))
+            else:
+                order_key = None if order is None else self._blind.index("order", order)
+        if verdict.broken:
+            return Delivery(
+                uuid7(), route, order_key, "dead", code="route-condition-failed", reason=verdict.why
             )
-            entry.deliveries.append(
-                _Delivery(
-                    id=uuid7(),
-                    route=route.name,
-                    version=route.version,
-                    target=route.target,
-                    mapping=route.mapping,
-                    order_key=order_key,
-                    state="dead" if verdict.broken else "queued",
-                    code="route-condition-failed" if verdict.broken else None,
-                    reason=verdict.why if verdict.broken else None,
-                    visible=" ".join(route.visible) if route.visible else None,
-                )
-            )
-        return entry
+        return Delivery(uuid7(), route, order_key)
 
     async def _write(self, entries: Sequence[Entry]) -> Sequence[Accepted | Exception]:
         async with database_errors("storing messages"), self._pool.acquire() as connection:
@@ -397,50 +425,16 @@ class Intake:
         self, connection: asyncpg.pool.PoolConnectionProxy, entries: Sequence[Entry]
     ) -> list[Accepted | Exception]:
         """Write prepared messages with one statement; one answer per entry, in order."""
-        messages = [
-            (
-                e.message.id, e.partner, e.message.type, e.message.time, e.origin_hash, e.body_hash, e.subject_hash,
-                e.correlation_hash, e.message.traceparent, e.request_id, e.key_id, e.body, e.claim, e.size,
-                len(e.deliveries), uuid7(),
-            )
-            for e in entries
-        ]  # fmt: skip
-        deliveries = [
-            (
-                d.id,
-                e.message.id,
-                d.route,
-                d.version,
-                d.target,
-                d.mapping,
-                d.order_key,
-                d.state,
-                d.code,
-                d.reason,
-                d.visible,
-            )
-            for e in entries
-            for d in e.deliveries
-        ]
-        columns = [list(column) for column in zip(*messages, strict=True)]
-        columns += (
-            [list(column) for column in zip(*deliveries, strict=True)]
-            if deliveries
-            else [[] for _ in range(11)]
-        )
-        rows = await connection.fetch(_ACCEPT, *columns)
-        fresh = {row[0]: row[1] for row in rows}
-        if len(fresh) == len(entries):
-            return [
-                Accepted(e.message.id, fresh[e.message.id], duplicate=False, routes=len(e.deliveries))
-                for e in entries
-            ]
+        ((at, count, ids, _),) = await connection.fetch(_ACCEPT, *_columns(entries))
+        if count == len(entries):
+            # One moment for all: what a statement inserts carries the time its transaction began.
+            return [Accepted(e.message.id, at, False, len(e.deliveries)) for e in entries]
+        fresh = set(ids or ())
         repeats = [e.origin_hash for e in entries if e.message.id not in fresh]
-        earlier = {row["origin_hash"]: row for row in await connection.fetch(_EARLIER, repeats)}
+        earlier = {found["origin_hash"]: found for found in await connection.fetch(_EARLIER, repeats)}
         answers: list[Accepted | Exception] = []
         for entry in entries:
             if entry.message.id in fresh:
-                at = fresh[entry.message.id]
                 answers.append(Accepted(entry.message.id, at, duplicate=False, routes=len(entry.deliveries)))
                 continue
             row = earlier.get(entry.origin_hash)

@@ -7,7 +7,7 @@ point to the first of them, which counts them; only the newest can be replayed, 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, Protocol
@@ -137,13 +137,15 @@ class Replayer:
         force: bool = False,
         reason: str | None = None,
         most: int = MOST,
+        progress: Callable[[int, int], None] | None = None,
     ) -> Report:
         """Send one delivery, the failed deliveries of one message, or those a filter finds, once more.
 
         In order of arrival, at most `rate` a second (the parcels become due one after the other, so the call itself does
         not wait). A filter without a state means dead letters. A delivery whose outcome is unknown, or that was
-        delivered, is sent again only with `force` and a `reason`. Raises `Refused` (`delivery-not-found`,
-        `message-not-found`, `filter-empty`, `rate-invalid`, `reason-missing`, `reason-invalid`).
+        delivered, is sent again only with `force` and a `reason`. `progress` is told how many of how many were dealt with.
+        Raises `Refused` (`delivery-not-found`, `message-not-found`, `filter-empty`, `rate-invalid`, `reason-missing`,
+        `reason-invalid`).
         """
         why = check_reason(reason, needed=force)
         if rate is not None and not 0.01 <= rate <= RATE_LIMIT:
@@ -175,7 +177,7 @@ class Replayer:
         ids = tuple(one.id for one, _ in chosen[:_SHOWN])
         if dry_run:
             return replace(report, done=len(chosen), ids=ids)
-        made = await self._send_again(actor, chosen, rate, why)
+        made = await self._send_again(actor, chosen, rate, why, progress)
         return replace(
             report,
             done=len(made),
@@ -246,7 +248,12 @@ class Replayer:
         return replace(report, done=done, skipped=max(len(rows) - done, int(not rows and filter_ is None)))
 
     async def _send_again(
-        self, actor: Actor, chosen: Sequence[tuple[_Candidate, Route]], rate: float | None, reason: str | None
+        self,
+        actor: Actor,
+        chosen: Sequence[tuple[_Candidate, Route]],
+        rate: float | None,
+        reason: str | None,
+        progress: Callable[[int, int], None] | None,
     ) -> list[UUID]:
         made: list[UUID] = []
         start = datetime.now(UTC)
@@ -274,6 +281,8 @@ class Replayer:
                 )
             kept = {row["id"] for row in rows}
             made += [one.made for one, _ in part if one.made in kept]
+            if progress is not None:
+                progress(first + len(part), len(chosen))
         return made
 
     async def _candidates(

@@ -187,8 +187,11 @@ class RouteBook:
 
     def match(self, message: Message) -> list[tuple[Route, Verdict]]:
         """Return the routes that take a message."""
-        pairs = ((route, route.takes(message)) for route in self.candidates(message.type))
-        return [(route, verdict) for route, verdict in pairs if verdict is not None]
+        return [
+            (route, verdict)
+            for route in self.candidates(message.type)
+            if (verdict := route.takes(message)) is not None
+        ]
 
     def explain(self, message: Message) -> list[Verdict]:
         """Return every route's verdict on a message."""

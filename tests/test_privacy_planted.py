@@ -6,6 +6,7 @@ import asyncio
 import json
 import re
 import signal
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import aiohttp
 import asyncpg
 import pika
 import pytest
-from services.fleet import PARTNER, Fleet, birth
+from services.fleet import HUB, PARTNER, Fleet, birth
 from services.path import everything_as_text
 
 from connectors.testing.sandbox import Mode
@@ -102,7 +103,7 @@ async def post(http: aiohttp.ClientSession, fleet: Fleet, token: str, **options:
 @pytest.mark.slow
 @pytest.mark.timeout(180)
 @pytest.mark.rabbitmq
-async def test_nothing_planted_is_in_logs_metrics_queues_or_tables(
+async def test_nothing_planted_is_in_logs_metrics_queues_tables_or_listings(
     fleet: Fleet, sandbox: WebhookSandbox
 ) -> None:
     fleet.configure(sandbox, timeout="1s", retry={"attempts": 2, "first": "100ms", "longest": "200ms"})
@@ -171,6 +172,25 @@ async def test_nothing_planted_is_in_logs_metrics_queues_or_tables(
             assert reply.status == 200
             metrics = await reply.text()
 
+        # What a partner and an operator are shown of it.
+        base = f"http://127.0.0.1:{fleet.port}"
+        shown: list[str] = []
+        for url in (
+            f"{base}/v1/dead-letters", f"{base}/v1/messages", *(f"{base}/v1/messages/{id_}" for id_ in ids),
+        ):  # fmt: skip
+            async with http.get(url, headers={"Authorization": f"Bearer {token}"}) as reply:
+                assert reply.status == 200, url
+                shown.append(f"{dict(reply.headers)} {await reply.text()}")
+        dead = await asyncio.to_thread(command, fleet, "messages", "dead", "list", "--json")
+        shown += [
+            dead,
+            await asyncio.to_thread(command, fleet, "messages", "dead", "list"),
+            await asyncio.to_thread(command, fleet, "messages", "list"),
+            await asyncio.to_thread(
+                command, fleet, "messages", "show", json.loads(dead)["items"][0]["message_id"]
+            ),
+        ]
+
     # A worker is killed in the middle and its deliveries given back.
     sandbox.switch(Mode.SLOW, seconds=3)
     (worker,) = [one for one in fleet.processes if one.role == "worker"]
@@ -194,15 +214,31 @@ async def test_nothing_planted_is_in_logs_metrics_queues_or_tables(
     assert len(parcels) > len(ids)
     assert all(id_ in tables for id_ in ids)
     assert "births" in metrics or "messages" in metrics
+    assert json.loads(dead)["items"]
+    assert all(id_ in "".join(shown) for id_ in ids)
     assert any("Zephyrine" in seen.body.decode() for seen in sandbox.received), "the receiver got the person"
 
     token_parts = [part for part in token.split(".") if len(part) > 20]
     secrets = (*sandbox.secrets(), PASSWORD, token_parts[-1])
-    places = {"logs": logs, "metrics": metrics, "queues": "\n".join(parcels), "tables": tables}
+    places = {
+        "logs": logs,
+        "metrics": metrics,
+        "queues": "\n".join(parcels),
+        "listings": "\n".join(shown),
+        "tables": tables,
+    }
     for place, text in places.items():
         for value in (*PEOPLE, *secrets):
             assert value not in text, f"{value!r} is in the {place}: {around(text, value)}"
             assert value.encode().hex() not in text, f"{value!r} is in the {place} in hexadecimal"
+
+
+def command(fleet: Fleet, *words: str) -> str:
+    """Run `hub WORDS` on the fleet's database; return what it printed, errors too."""
+    done = subprocess.run(
+        [HUB, *words], env=fleet.environment(), cwd=fleet.folder, capture_output=True, timeout=60, check=True,
+    )  # fmt: skip
+    return (done.stdout + done.stderr).decode() if "--json" not in words else done.stdout.decode()
 
 
 def around(text: str, value: str) -> str:

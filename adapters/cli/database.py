@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Annotated, Any, Final
 from uuid import UUID
 
@@ -11,7 +12,7 @@ import asyncpg
 import typer
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from adapters.cli.output import OUT, print_json
+from adapters.cli.output import OUT, Told, print_json, progress
 from canonical_model.errors import ConfigError, Unavailable
 from canonical_model.message import uuid7_time
 from registry.audit import clock
@@ -82,10 +83,10 @@ def upgrade_command(
     Example: hub db upgrade
     """
 
-    async def work(pool: asyncpg.Pool, url: str) -> dict[str, Any]:
+    async def work(pool: asyncpg.Pool, url: str, told: Told) -> dict[str, Any]:
         try:
             async with asyncio.timeout(timeout):
-                before, after = await migrate.upgrade_async(url)
+                before, after = await migrate.upgrade_async(url, progress=partial(told, "migrations"))
         except TimeoutError as error:
             raise Unavailable(
                 f"The upgrade did not end within {timeout:g} seconds and was undone.",
@@ -98,11 +99,12 @@ def upgrade_command(
             raise _failed(error) from error
         except SQLAlchemyError as error:
             raise _failed(error) from error
-        made = await periods.ensure(pool, load_settings().partition)
+        made = await periods.ensure(pool, load_settings().partition, progress=partial(told, "partitions"))
         await clock.wind(pool)
         return {"before": before, "after": after, "changed": before != after, "partitions_made": made}
 
-    found = _run(work)
+    with progress(as_json=as_json) as told:
+        found = _run(lambda pool, url: work(pool, url, told))
     if as_json:
         print_json(found)
         return
@@ -188,12 +190,15 @@ def partitions_command(
     Example: hub db partitions
     """
 
-    async def work(pool: asyncpg.Pool, _url: str) -> dict[str, Any]:
-        made = await periods.ensure(pool, load_settings().partition) if make else []
+    async def work(pool: asyncpg.Pool, told: Told) -> dict[str, Any]:
+        made: list[str] = []
+        if make:
+            made = await periods.ensure(pool, load_settings().partition, progress=partial(told, "partitions"))
         rows = await pool.fetch(_PARTITIONS, list(periods.PARTITIONED), timeout=_QUERY_SECONDS)
         return {"made": made, "partitions": [_described(row) for row in rows]}
 
-    found = _run(work)
+    with progress(as_json=as_json) as told:
+        found = _run(lambda pool, _url: work(pool, told))
     if as_json:
         print_json(found)
         return

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Awaitable, Callable
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, TypeVar
 from uuid import UUID
 
@@ -15,7 +16,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from adapters.cli.output import OUT, print_json
+from adapters.cli.output import OUT, print_json, progress
 from adapters.hub import Hub
 from canonical_model.errors import Refused
 from registry.settings import load_settings
@@ -255,11 +256,14 @@ def replay_command(
             since=since,
             until=until,
         )
-        report = _run(
-            lambda desk: desk.replayer.replay(
-                desk.actor, filter_=filter_, dry_run=dry_run, rate=rate, force=force, reason=reason, most=most
-            )
-        )
+        with progress(as_json=as_json) as told:
+            told("looking", 0, None)
+            report = _run(
+                lambda desk: desk.replayer.replay(
+                    desk.actor, filter_=filter_, dry_run=dry_run, rate=rate, force=force, reason=reason, most=most,
+                    progress=partial(told, "replaying"),
+                )
+            )  # fmt: skip
     _say(report, "sent again", as_json)
 
 

@@ -4,15 +4,49 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import orjson
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from canonical_model.errors import ConfigError, HubError, Unavailable
 
 OUT = Console(highlight=False, soft_wrap=True)
 ERR = Console(stderr=True, highlight=False, soft_wrap=True)
+
+Told = Callable[[str, int, int | None], None]
+"""Told of one step of long work: what is being done, how many are done, of how many (None: not known yet)."""
+
+
+@contextmanager
+def progress(*, as_json: bool = False) -> Iterator[Told]:
+    """Show bars on standard error while long work is under way; none for a program or where nobody watches.
+
+    The bars vanish at the end: what was done is said by the command itself.
+    """
+    bars = Progress(
+        TextColumn("{task.description:12}"),
+        BarColumn(40),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        console=ERR,
+        disable=as_json or not ERR.is_terminal,
+        transient=True,
+    )
+    tasks: dict[str, TaskID] = {}
+
+    def told(name: str, done: int, total: int | None) -> None:
+        if name not in tasks:
+            for open_end in [one.id for one in bars.tasks if one.total is None]:
+                bars.remove_task(open_end)
+            tasks[name] = bars.add_task(name, total=total)
+        bars.update(tasks[name], completed=done, total=total)
+
+    with bars:
+        yield told
 
 
 def print_json(value: Any) -> None:

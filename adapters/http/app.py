@@ -10,6 +10,7 @@ from aiohttp import web
 from adapters.http.auditing import AUDITOR, Auditor
 from adapters.http.operations import Operation
 from adapters.http.pipeline import Pipeline, edge
+from adapters.http.ready import SHORT
 from adapters.http.services import Services
 
 SERVICES: Final = web.AppKey("services", Services)
@@ -27,6 +28,7 @@ def build_app(services: Services) -> web.Application:
     app = web.Application(middlewares=[edge(services.settings)], client_max_size=services.settings.body_limit)
     app[SERVICES] = services
     app[OPERATIONS] = []
+    app[SHORT] = {}
     auditor = None if services.pool is None else Auditor(services.pool, services.partners)
     if auditor is not None:
         app[AUDITOR] = auditor
@@ -51,6 +53,8 @@ def add_operations(app: web.Application, operations: Iterable[Operation]) -> Non
         endpoint = app[PIPELINE].endpoint(operation)
         resource = app.router.add_resource(operation.path)
         resource.add_route(operation.method, endpoint, expect_handler=app[PIPELINE].expectation(operation))
+        if operation.short:
+            app[SHORT][operation.method, operation.path] = endpoint
         if operation.method == "GET":
             resource.add_route("HEAD", endpoint)
         app[OPERATIONS].append(operation)

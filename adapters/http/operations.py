@@ -42,7 +42,17 @@ class Answer:
 class Call:
     """One request on its way through the pipeline: who calls, with which rights and which checked body and query."""
 
-    __slots__ = ("_more", "_partner", "body", "headers", "operation", "query", "request_id", "scopes")
+    __slots__ = (
+        "_more",
+        "_partner",
+        "body",
+        "common",
+        "headers",
+        "operation",
+        "query",
+        "request_id",
+        "scopes",
+    )
 
     def __init__(self, operation: Operation, request_id: str) -> None:
         self.operation = operation
@@ -54,6 +64,8 @@ class Call:
         self.query: BaseModel | None = None
         self.headers: dict[str, str] = {}
         """Headers that go onto whatever answer this request gets."""
+        self.common: Mapping[str, str] = {}
+        """Headers of every answer of the operation, for a handler that sends its answer itself."""
 
     @property
     def partner(self) -> Partner:
@@ -115,6 +127,9 @@ class Operation:
     """Whether a caller on this machine needs no token."""
     browser: bool = False
     """Whether the answer is a page for a person, with styles of its own."""
+
+    short: bool = False
+    """Whether the handler needs neither the parts of the path nor the application, so that no route has to be found."""
 
     @property
     def parameters(self) -> tuple[str, ...]:

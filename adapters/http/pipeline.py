@@ -18,6 +18,7 @@ from adapters.http.issuing import TOKENS, address_of
 from adapters.http.operations import Body, Call, Operation
 from adapters.http.problems import RequestRefused, challenge, problem_response
 from adapters.http.rates import RateLimits
+from adapters.http.ready import Ready, lines_of
 from adapters.http.security.partners import Partners
 from adapters.http.security.tokens import Claims, TokenVerifier
 from canonical_model.errors import Defect, HubError
@@ -138,7 +139,7 @@ def limit_rate(limits: RateLimits) -> Stage:
     """Return the stage that takes one message from the partner's bucket, and lets handlers take more."""
 
     def stage(request: web.Request, call: Call) -> None:
-        call.headers.update(limits.take(call.partner))
+        call.headers = dict(limits.take(call.partner))
         call.limit(partial(limits.take_more, call.partner))
 
     return stage
@@ -354,6 +355,7 @@ def _endpoint(
 ) -> Endpoint:
     witness, always = witnessed
     handler, render = operation.handler, operation.render or problem_response
+    common = lines_of(headers)
 
     async def endpoint(request: web.Request) -> web.StreamResponse:
         call = Call(operation, request_id_of(request))
@@ -363,8 +365,7 @@ def _endpoint(
                 pending = stage(request, call)
                 if pending is not None:
                     await pending
-            if operation.body is Body.STREAM:
-                call.headers.update(headers)
+            call.common = headers
             response = await handler(request, call)
             if always and witness is not None:
                 witness(request, call, None)
@@ -378,7 +379,10 @@ def _endpoint(
             raise
         except Exception as error:
             response = render(request, call.request_id, defect_of(error))
-        if not response.prepared:
+        if isinstance(response, Ready):
+            call.headers[REQUEST_ID] = call.request_id
+            response.dress(call.headers, common)
+        elif not response.prepared:
             dress(response, call.request_id, call.headers)
             dress(response, call.request_id, headers)
         return response

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
+from adapters.http.ready import Runner
 from canonical_model.errors import ConfigError
 from registry.settings import HubSettings
 
@@ -43,7 +44,7 @@ def make_runner(app: web.Application, settings: HubSettings) -> web.AppRunner:
         "shutdown_timeout": _STOP_SECONDS,
         "handler_cancellation": False,
     }
-    return web.AppRunner(app, **options)
+    return Runner(app, **options)
 
 
 def is_loopback(host: str) -> bool:

@@ -5,19 +5,23 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Final
 
 import orjson
 
 from adapters.http.body import parse_json
 from adapters.http.problems import RequestRefused
-from canonical_model.cloudevents import MAX_BATCH, STRUCTURED, IncomingEvent, parse_http, to_message
+from canonical_model.cloudevents import (
+    MAX_BATCH,
+    STRUCTURED,
+    IncomingEvent,
+    parse_http,
+    parse_structured,
+    to_message,
+)
 from canonical_model.errors import Refused
 from canonical_model.message import Message, uuid7
 from canonical_model.types import check_data
 from routing.intake import CHUNK
-
-_STRUCTURED_HEADERS: Final = {"content-type": STRUCTURED}
 
 
 def message_of(event: IncomingEvent, partner: str) -> Message:
@@ -54,19 +58,17 @@ def read_one(headers: Mapping[str, str], body: bytes, partner: str) -> tuple[Mes
 
     An `application/json` body without `ce-` headers is an event in structured mode.
     """
-    if any(name[:3].lower() == "ce-" for name in headers):
+    # The usual content type alone says it; for any other one the headers are looked through.
+    if headers.get("Content-Type") != STRUCTURED and any(name[:3].lower() == "ce-" for name in headers):
         event = parse_http(headers, body)[0]
     else:
-        passed = {"content-type": STRUCTURED}
-        if "traceparent" in headers:
-            passed["traceparent"] = headers["traceparent"]
-        event = parse_http(passed, body)[0]
+        event = parse_structured(body, headers.get("traceparent"))
     return message_of(event, partner), identity(event)
 
 
 def read_line(line: bytes, partner: str) -> tuple[Message, bytes]:
     """Return the message and the identity of one line of a stream."""
-    event = parse_http(_STRUCTURED_HEADERS, line)[0]
+    event = parse_structured(line)
     return message_of(event, partner), identity(event)
 
 

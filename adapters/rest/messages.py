@@ -11,6 +11,7 @@ from aiohttp import web
 from adapters.http.body import read_body
 from adapters.http.language import best_language
 from adapters.http.operations import Answer, Body, Call, Operation
+from adapters.http.ready import Ready, takes_ready
 from adapters.http.security.partners import Scope
 from adapters.http.services import Services
 from adapters.rest.incoming import read_batch, read_one
@@ -56,6 +57,7 @@ def operations(services: Services) -> list[Operation]:
             handler=partial(_send, services),
             # A stream is read line by line, so the pipeline leaves every body of this operation to the handler.
             body=Body.STREAM,
+            short=True,
             requests={
                 "application/json": EVENT_SCHEMA,
                 STRUCTURED: EVENT_SCHEMA,
@@ -88,22 +90,22 @@ MODELS = (AcceptedReply, BatchReply, ItemReply)
 
 
 async def _send(services: Services, request: web.Request, call: Call) -> web.StreamResponse:
-    if request.content_type == LINES:
+    media, settings = request.content_type, services.settings
+    if media == LINES:
         return await answer_stream(services, request, call)
-    settings = services.settings
     body = await read_body(request, settings.body_limit, settings.request_timeout)
-    if request.content_type == BATCH:
+    if media == BATCH:
         return await _send_batch(services, request, call, body)
     message, raw = read_one(request.headers, body, call.partner.name)
     accepted = await services.intake.accept(
         message, partner=call.partner.name, raw=raw, request_id=call.request_id
     )
-    return web.Response(
-        body=orjson.dumps(reply_of(accepted), option=orjson.OPT_UTC_Z),
-        status=202,
-        content_type="application/json",
-        headers={"Location": f"{PATH}/{accepted.message_id}"},
-    )
+    reply = reply_of(accepted)
+    headers = {"Content-Type": "application/json", "Location": f"{PATH}/{reply['id']}"}
+    text = orjson.dumps(reply, option=orjson.OPT_UTC_Z)
+    if takes_ready(request):
+        return Ready("202 Accepted", headers, text)
+    return web.Response(body=text, status=202, headers=headers)
 
 
 async def _send_batch(services: Services, request: web.Request, call: Call, body: bytes) -> web.Response:

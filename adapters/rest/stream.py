@@ -39,7 +39,7 @@ async def answer_stream(services: Services, request: web.Request, call: Call) ->
     """
     check_length(request, _STREAM_LIMIT)
     language = best_language(request.headers.get("Accept-Language", ""))
-    response = web.StreamResponse(status=202, headers={**call.headers, "Content-Type": LINES})
+    response = web.StreamResponse(status=202, headers={**call.common, **call.headers, "Content-Type": LINES})
     response.headers["X-Request-ID"] = call.request_id
     await response.prepare(request)
     index = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Hashable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 from canonical_model.errors import HubError, Unavailable
@@ -19,7 +19,7 @@ class GroupCommit(Generic[T, R]):
     caller alone. When `write` itself fails with a `HubError` every caller of that group gets the failure; when it fails
     otherwise each item is written alone, so that one the database does not take harms no other. At most `parallel` groups
     are written at once and at most `bound` items wait; above that `submit` raises `Unavailable` (code `overloaded`).
-    Items that share one of their `keys` are never in two groups at once, so they are written in the order submitted.
+    With `parallel=1` items are written in the order submitted.
     """
 
     def __init__(
@@ -30,12 +30,8 @@ class GroupCommit(Generic[T, R]):
         most: int = 256,
         parallel: int = 3,
         bound: int = 10_000,
-        keys: Callable[[T], Collection[Hashable]] | None = None,
     ) -> None:
         self._write = write
-        self._keys = keys
-        self._busy: set[Hashable] = set()
-        self._held_up = False
         self._delay = delay
         self._most = most
         self._parallel = parallel
@@ -57,7 +53,7 @@ class GroupCommit(Generic[T, R]):
         loop = asyncio.get_running_loop()
         future: asyncio.Future[R] = loop.create_future()
         self._waiting.append((item, future))
-        if len(self._waiting) >= self._most and not self._held_up:
+        if len(self._waiting) >= self._most and self._writing < self._parallel:
             self._flush()
         elif self._timer is None:
             self._timer = loop.call_later(self._delay, self._flush)
@@ -69,38 +65,11 @@ class GroupCommit(Generic[T, R]):
             self._timer = None
         # While all writers are busy the group grows; a finished writer flushes it.
         while self._waiting and self._writing < self._parallel:
-            group, self._waiting = self._next_group()
-            if not group:
-                # Everything waits for a group under way; looking again at each submit would be slow.
-                self._held_up = True
-                return
+            group, self._waiting = self._waiting[: self._most], self._waiting[self._most :]
             self._writing += 1
             task = asyncio.get_running_loop().create_task(self._run(group))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
-
-    def _next_group(self) -> tuple[list[tuple[T, asyncio.Future[R]]], list[tuple[T, asyncio.Future[R]]]]:
-        """Return the group to write now and what stays, which is also all that must follow a group being written."""
-        if self._keys is None:
-            return self._waiting[: self._most], self._waiting[self._most :]
-        if not self._busy:
-            group, rest = self._waiting[: self._most], self._waiting[self._most :]
-        else:
-            group, rest = [], []
-            held = set(self._busy)
-            for place, pair in enumerate(self._waiting):
-                if len(group) == self._most:
-                    rest += self._waiting[place:]
-                    break
-                keys = self._keys(pair[0])
-                if keys and not held.isdisjoint(keys):
-                    held.update(keys)
-                    rest.append(pair)
-                else:
-                    group.append(pair)
-        for item, _ in group:
-            self._busy.update(self._keys(item))
-        return group, rest
 
     async def _run(self, group: list[tuple[T, asyncio.Future[R]]]) -> None:
         try:
@@ -120,10 +89,6 @@ class GroupCommit(Generic[T, R]):
                 raise
         finally:
             self._writing -= 1
-            self._held_up = False
-            if self._keys is not None:
-                for item, _ in group:
-                    self._busy.difference_update(self._keys(item))
             self._flush()
 
     async def _write_apart(self, items: Sequence[T]) -> Sequence[R | Exception]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from importlib.resources import files
 from typing import Any
 
@@ -41,8 +42,13 @@ def head() -> str | None:
     return ScriptDirectory.from_config(config()).get_current_head()
 
 
-async def upgrade_async(url: str, revision: str = "head") -> tuple[str | None, str | None]:
-    """Bring the schema to `revision`; return the versions before and after. Safe to run from many processes at once."""
+async def upgrade_async(
+    url: str, revision: str = "head", *, progress: Callable[[int, int], None] | None = None
+) -> tuple[str | None, str | None]:
+    """Bring the schema to `revision`; return the versions before and after. Safe to run from many processes at once.
+
+    `progress` is told before the first migration and after each how many of how many are done.
+    """
     engine = engine_for(url)
     logging.getLogger("alembic").setLevel(logging.WARNING)
 
@@ -51,6 +57,12 @@ async def upgrade_async(url: str, revision: str = "head") -> tuple[str | None, s
         before = MigrationContext.configure(connection).get_current_revision()
         settings = config()
         settings.attributes["connection"] = connection
+        if progress is not None:
+            scripts = ScriptDirectory.from_config(settings)
+            left = len(list(scripts.iterate_revisions(scripts.as_revision_number(revision), before)))
+            done = iter(range(1, left + 1))
+            settings.attributes["on_version_apply"] = lambda **_: progress(next(done), left)
+            progress(0, left)
         command.upgrade(settings, revision)
         return before, MigrationContext.configure(connection).get_current_revision()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Final, Literal, TypeAlias
 from uuid import UUID
@@ -18,6 +19,8 @@ from registry.objects import ObjectStore
 from registry.storage.database import database_errors
 
 Length = Literal["day", "month"]
+Progress: TypeAlias = Callable[[int, int], None]
+"""Told how many of how many are done."""
 PARTITIONED: Final = ("message", "delivery", "attempt", "audit_event")
 LOCK: Final = 0x6F70_6570
 _LOG = logging.getLogger(__name__)
@@ -53,13 +56,19 @@ def _name(table: str, start: datetime, length: Length) -> str:
 
 
 async def ensure(
-    pool: asyncpg.Pool, length: Length, *, now: datetime | None = None, ahead: int = 3
+    pool: asyncpg.Pool,
+    length: Length,
+    *,
+    now: datetime | None = None,
+    ahead: int = 3,
+    progress: Progress | None = None,
 ) -> list[str]:
     """Make the partitions of this and the next `ahead` periods (and of yesterday's); return the names made. Safe to repeat.
 
     A table is made on its own and then attached, which lets readers and writers of the parent go on. A partition that
     cannot be made within two seconds is logged and left to the next round while the one of `now` is there; raises
-    `Unavailable` (`database-unavailable`) when that one is missing after several tries, or the database is away.
+    `Unavailable` (`database-unavailable`) when that one is missing after several tries, or the database is away. `progress`
+    is told after each partition how many of how many are looked after.
     """
     moment = now or datetime.now(UTC)
     made: list[str] = []
@@ -68,7 +77,7 @@ async def ensure(
         pool.acquire(timeout=_WAIT) as connection,
     ):
         for left in reversed(range(_TRIES)):
-            late = await _make_missing(connection, length, moment, ahead, made)
+            late = await _make_missing(connection, length, moment, ahead, made, progress)
             if not late:
                 break
             lacking = [table for table in PARTITIONED if not await _holds(connection, table, moment)]
@@ -86,39 +95,74 @@ async def ensure(
 
 
 async def _make_missing(
-    connection: _Connection, length: Length, moment: datetime, ahead: int, made: list[str]
+    connection: _Connection,
+    length: Length,
+    moment: datetime,
+    ahead: int,
+    made: list[str],
+    progress: Progress | None,
 ) -> list[Exception]:
     """Make what is missing, adding the names to `made`; return why others could not be made now."""
     late: list[Exception] = []
-    last = start_of(moment, length)
-    for _ in range(ahead):
-        last = next_start(last, length)
-    # A day back: ids made just before midnight may be written just after it.
-    start = start_of(moment - timedelta(days=1), length)
-    while start <= last:
-        end = next_start(start, length)
-        for table in PARTITIONED:
-            name = _name(table, start, length)
-            if await connection.fetchval(_EXISTS, name, _UNTRUNCATED if table in _APPEND_ONLY else None):
-                continue
+    wanted = [
+        (table, start, size)
+        for table in PARTITIONED
+        for start, size in await _wanted(connection, table, length, moment, ahead)
+    ]
+    wanted.sort(key=lambda one: one[1])
+    for number, (table, start, size) in enumerate(wanted, 1):
+        name = _name(table, start, size)
+        if not await connection.fetchval(_EXISTS, name, _UNTRUNCATED if table in _APPEND_ONLY else None):
             try:
                 async with connection.transaction():
                     # Whoever waits for a lock makes all who come later wait behind it, so nobody waits for long.
                     await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_WAIT}'")
                     await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK)
-                    if await _make(connection, table, name, start, end):
+                    if await _make(connection, table, name, start, next_start(start, size)):
                         made.append(name)
             except _LATER as error:
                 late.append(error)
-        start = end
+        if progress is not None:
+            progress(number, len(wanted))
     return late
+
+
+async def _wanted(
+    connection: _Connection, table: str, length: Length, moment: datetime, ahead: int
+) -> list[tuple[datetime, Length]]:
+    """Return the periods to look after, oldest first.
+
+    A month that days hold in part (the length was changed in its middle) is filled up with days: as a whole it cannot be
+    made, and what no partition holds is refused by the database.
+    """
+    last = start_of(moment, length)
+    for _ in range(ahead):
+        last = next_start(last, length)
+    # A day back: ids made just before midnight may be written just after it.
+    yesterday = start_of(moment - timedelta(days=1), "day")
+    start = start_of(yesterday, length)
+    bounds = await _bounds(connection, table)
+    found: list[tuple[datetime, Length]] = []
+    while start <= last:
+        end = next_start(start, length)
+        first, past = str(uuid7_floor(start)), str(uuid7_floor(end))
+        if length == "day" or (first, past) in bounds or not _overlaps(bounds, first, past):
+            found.append((start, length))
+        else:
+            day = max(start, yesterday)
+            while day < end:
+                found.append((day, "day"))
+                day = next_start(day, "day")
+        start = end
+    return found
 
 
 async def _make(connection: _Connection, table: str, name: str, start: datetime, end: datetime) -> bool:
     """Make one partition and what guards it; say whether the table is new."""
     new = await connection.fetchval("SELECT to_regclass($1)", name) is None
     if new:
-        if await _covered(connection, table, start, end):
+        # Another partition holds part of the range already: the length was changed.
+        if _overlaps(await _bounds(connection, table), str(uuid7_floor(start)), str(uuid7_floor(end))):
             return False
         # Attached afterwards, a new partition needs no exclusive lock on its parent.
         await connection.execute(f"CREATE TABLE {name} (LIKE {table} INCLUDING ALL)")
@@ -148,10 +192,8 @@ async def _bounds(connection: _Connection, table: str) -> list[tuple[str, str]]:
     return [(parts[1], parts[3]) for parts in split if len(parts) >= 4]
 
 
-async def _covered(connection: _Connection, table: str, start: datetime, end: datetime) -> bool:
-    """Say whether another partition already holds part of the range (the length was changed)."""
-    low, high = str(uuid7_floor(start)), str(uuid7_floor(end))
-    return any(first < high and past > low for first, past in await _bounds(connection, table))
+def _overlaps(bounds: Sequence[tuple[str, str]], low: str, high: str) -> bool:
+    return any(first < high and past > low for first, past in bounds)
 
 
 async def _holds(connection: _Connection, table: str, moment: datetime) -> bool:
@@ -209,7 +251,7 @@ async def _ended(connection: _Connection, suffix: str, begin: str, end: str) -> 
     # A delivery may lie in a later partition than its message: made past midnight, or a replay.
     return not await connection.fetchval(
         "SELECT EXISTS (SELECT 1 FROM delivery WHERE ended_at IS NULL AND message_id >= $1 AND message_id < $2) "
-        f"OR EXISTS (SELECT 1 FROM delivery_{suffix} WHERE ended_at IS NULL)",
+        "OR EXISTS (SELECT 1 FROM delivery WHERE ended_at IS NULL AND id >= $1 AND id < $2)",
         begin,
         end,
     )

@@ -117,11 +117,21 @@ class Vault:
         self._kek = kek
         self._by_id: dict[int, DataKey] = {}
         self._by_scope: dict[str, DataKey] = {}
+        self._at_hand: dict[tuple[str, int | None], DataKey] = {}
+        self._hour = 0
         self.blind = BlindIndex(kek.derive("blind index"))
 
     def cached_key(self, table: str, retention_days: int | None = None) -> DataKey | None:
         """Return the key in use now when this process already holds it; free of any wait."""
-        return self._by_scope.get(_scope(table, retention_days))
+        hour = int(time.time()) // 3600
+        if hour != self._hour:
+            # A new hour may be a new month, whose key is another one.
+            self._at_hand.clear()
+            self._hour = hour
+        held = self._at_hand.get((table, retention_days))
+        if held is None and (held := self._by_scope.get(_scope(table, retention_days))) is not None:
+            self._at_hand[table, retention_days] = held
+        return held
 
     async def current_key(self, table: str, retention_days: int | None = None) -> DataKey:
         """Return the key that seals values of `table` this month; with a retention it is destroyed when that ends."""
@@ -186,6 +196,7 @@ class Vault:
         gone = await self._pool.fetch(
             "SELECT id, scope FROM data_key WHERE wrapped IS NULL AND id = ANY($1)", list(self._by_id)
         )
+        self._at_hand.clear()
         for row in (*rows, *gone):
             self._by_id.pop(row["id"], None)
             self._by_scope.pop(row["scope"], None)

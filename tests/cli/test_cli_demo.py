@@ -68,6 +68,12 @@ def test_the_bench_prints_one_object_with_every_figure_beside_its_limit(
     found = {row["metric"]: row for row in report["results"]}
     assert found["postgres.lost"]["value"] == found["postgres.twice"]["value"] == 0
     assert found["postgres.delivered"]["value"] > 0
+    for role in ("api", "worker"):
+        growth, most = found[f"postgres.memory_growth.{role}"], found[f"postgres.memory_most.{role}"]
+        assert growth["goal"] >= 16
+        assert growth["met"] is (growth["value"] <= growth["goal"])
+        assert most["value"] >= max(found[f"postgres.memory.{role}"]["value"], most["limit"]) > 0
+    assert "full speed" not in done.stderr, "with --json nothing but errors goes to what is no terminal"
 
 
 def outside(ministry: dict[str, str], mailbox: list[str]) -> SimpleNamespace:

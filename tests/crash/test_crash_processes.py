@@ -125,8 +125,9 @@ async def test_a_worker_that_stands_still_sends_nothing_twice(
 
 
 @pytest.mark.rabbitmq
-async def test_a_broker_that_is_killed_and_comes_back_loses_nothing(
-    fleet: Fleet, sandbox: WebhookSandbox
+@pytest.mark.parametrize("end", ["kill", "stop"])
+async def test_a_broker_that_is_killed_or_stopped_and_comes_back_loses_nothing(
+    fleet: Fleet, sandbox: WebhookSandbox, end: str
 ) -> None:
     with rabbitmq.private_node() as node:
         fleet.broker_url = node.url
@@ -135,7 +136,7 @@ async def test_a_broker_that_is_killed_and_comes_back_loses_nothing(
         sender = Sender(fleet)
         sender.start()
         await asyncio.sleep(1.5)
-        await asyncio.to_thread(node.kill)
+        await asyncio.to_thread(node.kill if end == "kill" else node.stop)
         before = len(sender.acknowledged)
         await wait_for(
             lambda: len(sender.acknowledged) > before + 20, 20, "messages are taken without a broker"
@@ -150,8 +151,9 @@ async def test_a_broker_that_is_killed_and_comes_back_loses_nothing(
         await fleet.stop()
 
 
-async def test_a_database_that_is_killed_and_comes_back_loses_nothing(
-    tmp_path: Path, sandbox: WebhookSandbox
+@pytest.mark.parametrize("end", ["kill", "restart"])
+async def test_a_database_that_is_killed_or_restarted_loses_nothing(
+    tmp_path: Path, sandbox: WebhookSandbox, end: str
 ) -> None:
     with tempfile.TemporaryDirectory(prefix="hubtest-pg-", ignore_cleanup_errors=True) as folder:
         server = EmbeddedPostgres(Path(folder) / "data")
@@ -165,7 +167,9 @@ async def test_a_database_that_is_killed_and_comes_back_loses_nothing(
             sender.start()
             for away in (0.0, 1.0):
                 await asyncio.sleep(1.5)
-                await asyncio.to_thread(kill_postmaster, Path(folder) / "data")
+                await asyncio.to_thread(
+                    kill_postmaster if end == "kill" else stop_postmaster, Path(folder) / "data"
+                )
                 await asyncio.sleep(away)
                 server._forget()
                 assert await asyncio.to_thread(server.start) == url
@@ -191,6 +195,15 @@ def kill_postmaster(data: Path) -> None:
     psutil.wait_procs(family, timeout=20)
 
 
+def stop_postmaster(data: Path) -> None:
+    """Stop it as an upgrade of the server does: it ends every session at once, then itself in order."""
+    import psutil
+
+    process = psutil.Process(int((data / "postmaster.pid").read_text().split()[0]))
+    process.send_signal(signal.SIGINT)
+    process.wait(30)
+
+
 async def test_whatever_the_target_does_nothing_is_lost_and_no_refusal_repeated(
     fleet: Fleet, sandbox: WebhookSandbox
 ) -> None:
@@ -201,6 +214,7 @@ async def test_whatever_the_target_does_nothing_is_lost_and_no_refusal_repeated(
     faults: list[tuple[Mode, dict[str, Any]]] = [
         (Mode.SLOW, {"seconds": 0.2}),
         (Mode.STATUS, {"status": 500}),
+        (Mode.STATUS, {"status": 408}),
         (Mode.STATUS, {"status": 429, "retry_after": 1}),
         (Mode.GARBAGE, {}),
         (Mode.CLOSE_AFTER_BODY, {}),
@@ -215,7 +229,7 @@ async def test_whatever_the_target_does_nothing_is_lost_and_no_refusal_repeated(
     states = await fleet.settled(90)
     assert set(states) == {("delivered", None)}
     reconcile(sender, sandbox)
-    sandbox.switch(Mode.REFUSE)
+    sandbox.switch(Mode.STATUS, status=400)
     refused = Sender(fleet, lanes=2)
     # Other ids than before, so that they are new messages.
     refused.lanes, refused.subjects = 2, 10

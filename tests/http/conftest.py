@@ -13,6 +13,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from adapters.http.app import build_app
+from adapters.http.ready import Runner
 from adapters.http.security import (
     OwnIssuer,
     Partner,
@@ -42,6 +43,13 @@ route: events-to-registry
 when: {type: ["org.openspp.civil_event.*"]}
 to: registry
 """
+
+
+class Server(TestServer):
+    """A test server run as the hub runs its own, short ways included."""
+
+    async def _make_runner(self, **options: Any) -> web.AppRunner:
+        return Runner(self.app, **options)
 
 
 @dataclass
@@ -113,7 +121,7 @@ async def serve_with(tmp_path: Path) -> AsyncIterator[Serve]:
             mappings=MappingStore.load(),
             pool=pool,
         )
-        client = TestClient(TestServer(build_app(services)))
+        client = TestClient(Server(build_app(services)))
         await client.start_server()
         open_clients.append(client)
         return Served(client, services, key, pool)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import io
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -44,6 +45,56 @@ async def test_an_accepted_message_is_stored_before_the_answer(hub: Any) -> None
     assert answer.headers["RateLimit"].startswith('"partner";r=')
     row = await hub.pool.fetchrow("SELECT id, partner, request_id FROM message")
     assert (str(row["id"]), row["partner"], row["request_id"]) == (body["id"], "civil-registry", REQUEST)
+
+
+@pytest.mark.parametrize("form", [{"Connection": "close"}, {"Expect": "100-continue"}])
+async def test_a_request_of_unusual_form_gets_the_same_answer(hub: Any, form: dict[str, str]) -> None:
+    """The usual request takes a short way past the router; the answers differ in nothing a caller could tell."""
+    answers = []
+    for number, extra in enumerate(({}, form)):
+        headers = {**hub.auth(), **extra}
+        answer = await hub.client.post(PATH, json=event(f"ev-{number}"), headers=headers)
+        body = await answer.json()
+        assert answer.headers["Location"] == f"{PATH}/{body['id']}"
+        answers.append((answer.status, answer.reason, set(body), dict(answer.headers)))
+    for *_, found in answers:
+        found.pop("Connection", None)
+        for name in ("Location", "X-Request-ID", "RateLimit", "Date"):
+            assert found.pop(name)
+    assert answers[0] == answers[1]
+
+
+async def test_an_old_client_is_answered_and_let_go(hub: Any) -> None:
+    body = orjson.dumps(event())
+    lines = [f"POST {PATH} HTTP/1.0", *(f"{k}: {v}" for k, v in hub.auth().items())]
+    lines += ["Content-Type: application/json", f"Content-Length: {len(body)}", "", ""]
+    reader, writer = await asyncio.open_connection(hub.client.host, hub.client.port)
+    writer.write("\r\n".join(lines).encode() + body)
+    answer = await asyncio.wait_for(reader.read(), 10)
+    writer.close()
+    assert answer.startswith(b"HTTP/1.0 202 Accepted\r\n")
+
+
+async def test_requests_sent_ahead_are_answered_in_order(hub: Any) -> None:
+    head = "".join(f"{name}: {value}\r\n" for name, value in hub.auth().items())
+    reader, writer = await asyncio.open_connection(hub.client.host, hub.client.port)
+    for number in range(5):
+        # The third one is refused, so both kinds of answers follow each other on one connection.
+        body = orjson.dumps(event(f"ev-{number}", **({"type": "unknown"} if number == 2 else {})))
+        length = f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        writer.write(f"POST {PATH} HTTP/1.1\r\nHost: hub\r\n{head}{length}".encode() + body)
+    seen = []
+    for _ in range(5):
+        top = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10)
+        size = next(
+            int(line[15:]) for line in top.split(b"\r\n") if line.lower().startswith(b"content-length:")
+        )
+        await reader.readexactly(size)
+        seen.append(int(top[9:12]))
+    writer.close()
+    assert seen[:2] == [202, 202]
+    assert 400 <= seen[2] < 500
+    assert seen[3:] == [202, 202]
 
 
 async def test_a_repeat_gets_the_first_answer_whatever_its_spacing(hub: Any) -> None:
@@ -164,6 +215,27 @@ async def test_a_wrong_body_is_refused_with_its_place_and_not_its_values(
     assert problem["instance"] == answer.headers["X-Request-ID"]
     assert "pointer" in problem["errors"][0]
     assert await hub.stored() == 0
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_a_body_of_twenty_megabytes_is_refused_and_the_next_request_served(
+    hub: Any, told: bool
+) -> None:
+    note = b'{"specversion": "1.0", "id": "big", "data": {"note": "' + b"x" * (20 << 20) + b'"}}'
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for start in range(0, len(note), 1 << 20):
+            yield note[start : start + (1 << 20)]
+
+    answer = await hub.client.post(
+        PATH,
+        data=io.BytesIO(note) if told else pieces(),
+        headers={**hub.auth(), "Content-Type": "application/json"},
+    )
+    problem = await answer.json()
+    assert (answer.status, problem["code"]) == (413, "body-too-large")
+    assert await hub.stored() == 0
+    assert (await hub.client.post(PATH, json=event(), headers=hub.auth())).status == 202
 
 
 async def test_the_source_of_a_message_is_the_partner_of_the_token(hub: Any) -> None:

@@ -104,6 +104,38 @@ async def test_a_head_that_trickles_is_given_up(shut: Any) -> None:
         await runner.cleanup()
 
 
+async def test_many_slow_heads_hold_up_nobody_and_are_all_given_up(shut: Any) -> None:
+    runner = make_runner(shut.client.app, HubSettings(request_timeout=2.0, port=0))
+    await runner.setup()
+    from aiohttp import web
+
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    port = runner.addresses[0][1]
+    slow = await asyncio.gather(*(asyncio.open_connection("127.0.0.1", port) for _ in range(300)))
+
+    async def trickle() -> None:
+        while True:
+            for _, writer in slow:
+                writer.write(b"X-More: x\r\n")
+            await asyncio.sleep(0.2)
+
+    for _, writer in slow:
+        writer.write(b"POST /v1/messages HTTP/1.1\r\nHost: h\r\n")
+    trickling = asyncio.create_task(trickle())
+    try:
+        async with ClientSession() as http, http.get(f"http://127.0.0.1:{port}/healthz/live") as answer:
+            assert answer.status == 200
+        assert not any(reader.at_eof() for reader, _ in slow)
+        async with asyncio.timeout(20):
+            ends = await asyncio.gather(*(reader.read() for reader, _ in slow), return_exceptions=True)
+        assert all(end == b"" or isinstance(end, ConnectionError) for end in ends)
+    finally:
+        trickling.cancel()
+        for _, writer in slow:
+            writer.close()
+        await runner.cleanup()
+
+
 async def test_a_stalled_stream_ends_with_a_line_that_says_so(shut: Any) -> None:
     async def body() -> AsyncIterator[bytes]:
         yield b'{"specversion": '

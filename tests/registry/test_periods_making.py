@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -98,6 +98,32 @@ async def test_no_partition_of_the_audit_trail_can_be_emptied(pool: asyncpg.Pool
     assert await pool.fetchval("SELECT count(*) FROM audit_event") == 1
 
 
+@pytest.mark.parametrize("at", [datetime(2031, 7, 9, 15, tzinfo=UTC), datetime(2031, 7, 30, tzinfo=UTC)])
+async def test_a_change_from_days_to_months_leaves_no_gap(pool: asyncpg.Pool, at: datetime) -> None:
+    await periods.ensure(pool, "day", now=at)
+    made = await periods.ensure(pool, "month", now=at)
+    assert {name.rpartition("_")[0] for name in made} == set(periods.PARTITIONED)
+    moment = at
+    while moment < datetime(2031, 10, 1, tzinfo=UTC):
+        await pool.execute(
+            "INSERT INTO message (id, partner, type, time, key_id, size, routes) VALUES ($1, 'a', 'b', now(), 1, 0, 0)",
+            uuid7_floor(moment),
+        )
+        moment += timedelta(hours=6)
+    assert await periods.ensure(pool, "month", now=at) == []
+    # The day comes when months are whole again, and when days are wanted once more.
+    assert "message_203111" in await periods.ensure(pool, "month", now=at + timedelta(days=31))
+    assert await periods.ensure(pool, "day", now=at) == []
+
+
+async def test_every_partition_looked_after_is_told(pool: asyncpg.Pool) -> None:
+    told: list[tuple[int, int]] = []
+    made = await periods.ensure(
+        pool, "month", now=JULY, ahead=1, progress=lambda done, total: told.append((done, total))
+    )
+    assert told == [(number, len(made)) for number in range(1, len(made) + 1)]
+
+
 PAST = datetime(2025, 3, 10, tzinfo=UTC)
 
 
@@ -120,6 +146,16 @@ async def test_large_bodies_go_with_their_partition(pool: asyncpg.Pool, tmp_path
     await objects.put("message/of-another-time", b"sealed")
     assert "message_202503" in await periods.drop_ended(pool, objects)
     assert [file.name for file in (tmp_path / "objects").rglob("*") if file.is_file()] == ["of-another-time"]
+    await objects.close()
+
+
+async def test_a_period_that_lacks_one_of_its_tables_is_dropped_all_the_same(
+    pool: asyncpg.Pool, tmp_path: Path
+) -> None:
+    objects = FileObjectStore(tmp_path / "objects")
+    await store_past(pool, objects, 1)
+    await pool.execute("DROP TABLE delivery_202503")
+    assert "message_202503" in await periods.drop_ended(pool, objects)
     await objects.close()
 
 

@@ -79,14 +79,18 @@ class Fleet:
         retry: dict[str, Any] | None = None,
         timeout: str = "5s",
         concurrency: int = 16,
+        connector: str = "webhook",
+        port: int | None = None,
         **route: Any,
     ) -> None:
-        """Write one partner, one route and one target that reaches the sandbox."""
+        """Write one partner, one route and one target that reaches the sandbox, by `port` where a proxy stands before it."""
         config = self.folder / "config"
         for name in ("routes", "targets"):
             (config / name).mkdir(parents=True, exist_ok=True)
         (self.folder / "data").mkdir(exist_ok=True)
         settings = sandbox.settings()
+        if port is not None:
+            settings["url"] = f"http://127.0.0.1:{port}/events"
         for name, value in (("secret", settings.pop("secrets")[0]), ("token", settings.pop("bearer_token"))):
             (config / f"{name}.txt").write_text(value)
             (config / f"{name}.txt").chmod(0o600)
@@ -95,7 +99,7 @@ class Fleet:
             "targets/ministry.yaml",
             {
                 "target": "ministry",
-                "connector": "webhook",
+                "connector": connector,
                 "concurrency": concurrency,
                 "timeout": timeout,
                 "repeat": repeat,
@@ -118,7 +122,11 @@ class Fleet:
             "partners.yaml",
             {
                 "partners": [
-                    {"name": PARTNER, "clients": [client], "scopes": ["messages:write", "metrics:read"]}
+                    {
+                        "name": PARTNER,
+                        "clients": [client],
+                        "scopes": ["messages:write", "messages:read", "dead:read", "metrics:read"],
+                    }
                 ]
             },
         )
@@ -141,14 +149,14 @@ class Fleet:
             found["HUB_BROKER_URL"] = self.broker_url
         return found | self.env
 
-    def launch(self, role: str) -> Process:
-        """Start one process without waiting for it."""
+    def launch(self, role: str, **env: str) -> Process:
+        """Start one process without waiting for it; `env` is for this one alone."""
         self.number += 1
         log = self.folder / f"{role}-{self.number}.log"
         with log.open("wb") as out:
             running = subprocess.Popen(
                 [HUB, "serve", "--role", role],
-                env=self.environment(),
+                env=self.environment() | env,
                 cwd=self.folder,
                 stdout=out,
                 stderr=out,

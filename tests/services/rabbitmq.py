@@ -71,11 +71,11 @@ class Control:
 
 
 class PrivateNode:
-    """A RabbitMQ node of our own: own ports, own data, own cookie, own name server."""
+    """A RabbitMQ node of our own: own ports, own data, own cookie, own name server; `beside` shares the last two."""
 
-    def __init__(self, folder: Path, *, extra: str = "") -> None:
+    def __init__(self, folder: Path, *, extra: str = "", beside: PrivateNode | None = None) -> None:
         self.folder = folder
-        self.port, self.dist, self.epmd = free_port(), free_port(), free_port()
+        self.port, self.dist, self.epmd = free_port(), free_port(), beside.epmd if beside else free_port()
         self.process: subprocess.Popen[bytes] | None = None
         for name in ("home", "log", "data"):
             (folder / name).mkdir(parents=True, exist_ok=True)
@@ -86,7 +86,8 @@ class PrivateNode:
         self.environment = {
             "PATH": os.environ.get("PATH", "/usr/bin:/bin"),
             "LANG": "C.UTF-8",
-            "HOME": str(folder / "home"),
+            # The cookie lies in the home folder: nodes that share it can form a cluster.
+            "HOME": str((beside.folder if beside else folder) / "home"),
             "ERL_EPMD_PORT": str(self.epmd),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "ERL_CRASH_DUMP": str(folder / "log" / "crash.dump"),
@@ -128,9 +129,20 @@ class PrivateNode:
         self.stop()
         raise RuntimeError(f"The private RabbitMQ did not start: {tail}")
 
+    def join(self, other: PrivateNode) -> None:
+        """Make this started node a member of the other's cluster."""
+        self.control("stop_app")
+        self.control("join_cluster", other.environment["RABBITMQ_NODENAME"])
+        self.control("start_app")
+
     def kill(self) -> None:
         """Kill the node as a power cut would."""
         self._signal(signal.SIGKILL)
+
+    def erase(self) -> None:
+        """Lose the node's disk: nothing it ever stored is left."""
+        shutil.rmtree(self.folder / "data")
+        (self.folder / "data").mkdir()
 
     def stop(self) -> None:
         """Stop the node and its name server."""
@@ -248,6 +260,25 @@ def private_node(*, extra: str = "") -> Iterator[PrivateNode]:
             yield node
         finally:
             node.stop()
+
+
+@contextmanager
+def private_cluster(size: int = 3) -> Iterator[list[PrivateNode]]:
+    """Yield the started nodes of a cluster of our own, stopped and erased afterwards."""
+    if not ensure_binary():
+        missing("RabbitMQ", "Install rabbitmq-server, or set HUB_TEST_INSTALL=1 to let the tests do it.")
+    with tempfile.TemporaryDirectory(prefix="hubtest-mqc-", ignore_cleanup_errors=True) as folder:
+        nodes: list[PrivateNode] = []
+        try:
+            for number in range(size):
+                nodes.append(PrivateNode(Path(folder) / str(number), beside=nodes[0] if nodes else None))
+                nodes[-1].start()
+                if number:
+                    nodes[-1].join(nodes[0])
+            yield nodes
+        finally:
+            for node in reversed(nodes):
+                node.stop()
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -329,3 +330,51 @@ def test_a_partners_id_becomes_the_origin_id_of_a_message_of_the_hub() -> None:
             to_message(structured(event(**change))[0])
         assert caught.value.pointer == pointer
         assert "Zzyzx" not in str(caught.value)
+
+
+ATTRIBUTES = st.fixed_dictionaries(
+    {},
+    optional={
+        name: st.sampled_from(values)
+        for name, values in {
+            "specversion": ["1.0", "0.3", 1],
+            "id": ["run-1", "", "a b", "a\tb", "é\u00a0", "x" * 501, 5, None],
+            "source": ["/registry", "urn:a:b", "has space", "a<b", "ü", "", None],
+            "type": ["org.openspp.person.upserted.v1", "", "t", True],
+            "subject": ["UIN:1", "Ana Reyes", "x\u2028", "", 1.5, None],
+            "time": [
+                "2026-03-01T08:00:00Z", "2026-03-01t08:00:00z", "2026-03-01T08:00:00.123456789+03:00",
+                "2026-03-01T080000.00Z", "2026-02-30T08:00:00Z", "2026-03-01T08:00:00", "2026-W01-1T08:00:00Z", "now",
+            ],
+            "datacontenttype": ["application/json", "application/fhir+json", "text/plain", "application/json; charset=x"],
+            "dataschema": ["https://a.test/s", "not a uri", ""],
+            "traceparent": [TRACE, "00-bad", "ff-" + TRACE[3:]],
+            "correlationid": ["c-1", "\x7f"],
+            "causationid": ["c-2", []],
+            "data": [{"a": 1}, {}, [], "text", None],
+            "data_base64": ["e30=", None],
+            "partition1": ["p", None, 3, 2.5],
+            "Bad_Name": ["p"],
+        }.items()
+    },
+)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=500)
+@given(ATTRIBUTES, st.sampled_from([None, TRACE.replace("b7ad", "c8be")]))
+def test_an_event_is_read_alike_with_and_without_an_attribute_nobody_knows(
+    event: dict[str, Any], hop: str | None
+) -> None:
+    ordinary = {"specversion": "1.0", "id": "1", "source": "/a", "type": "t", "data": {}} | event
+    read: list[object] = []
+    # The unknown attribute, which is ignored, takes the event off the short way of the usual ones.
+    for sent in (ordinary, ordinary | {"unknown": None}):
+        headers = {"content-type": STRUCTURED} | ({"traceparent": hop} if hop else {})
+        try:
+            found = parse_http(headers, orjson.dumps(sent))[0]
+        except Refused as refused:
+            read.append((str(refused), refused.pointer))
+        else:
+            fresh = hop is None and event.get("traceparent") != TRACE
+            read.append(replace(found, traceparent="new") if fresh else found)
+    assert read[0] == read[1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import types
 import typing
+from copy import deepcopy
 from datetime import UTC, date, datetime
 from enum import StrEnum
 from typing import Any
@@ -31,7 +32,7 @@ from canonical_model import (
 )
 from canonical_model.money import MINOR_UNIT_DIGITS
 from canonical_model.schemas import all_models, schema_for, schema_of
-from canonical_model.types import MESSAGE_TYPES
+from canonical_model.types import MESSAGE_TYPES, is_surely_valid
 
 SPECIAL = {
     "CurrencyCode": st.sampled_from(sorted(MINOR_UNIT_DIGITS)),
@@ -202,6 +203,104 @@ def test_data_of_every_message_type_survives_the_round_trip(message_type: str) -
         assert not list(schema.iter_errors(out)), "what the model accepts its schema accepts"
 
     holds()
+
+
+AWKWARD: tuple[Any, ...] = (
+    None, True, 0, -1, 1, 5.0, 1.5, 91, 2**53, 2**64 - 1, 1e308, "", " ", " x", "x ", "x\n", "\u0085x", "x\u2003", "\ufeffx",
+    "a\x00b", "a\tb", "\x7f", "0", "2026", "0000", "2026-13", "2026-02-30", "2024-02-29", "2023-02-29", "2026-04-31",
+    "2026-02-27", "2026-02-27\n", "2026-02-27T10:00:00Z", "2026-02-27T10:00:00", "2026-02-27T24:00:00Z",
+    "2026-02-27T10:00:60Z", "2026-02-27T10:00:00+14:59", "2026-02-27T10:00:00.1234567Z", "2026-02-27 10:00:00Z",
+    "1700000000", "EN", "en", "en-us", "en-Latn-US", "XAU", "php", "KE", "ana@", "a@b.test", "+1", "+123", "+25471234567", "email",
+    "urn:uuid:00000000-0000-0000-0000-000000000007", "00000000000000000000000000000007", "A" * 201, [], [None], {}, {"x": 1},
+)  # fmt: skip
+
+
+def places_of(node: Any) -> list[tuple[Any, Any]]:
+    """Return every place of a document as the container and its key or index."""
+    keys = list(node) if isinstance(node, dict) else range(len(node)) if isinstance(node, list) else ()
+    return [one for key in keys for one in ((node, key), *places_of(node[key]))]
+
+
+@pytest.mark.parametrize("message_type", sorted(MESSAGE_TYPES))
+def test_what_the_quick_check_passes_the_model_takes(message_type: str) -> None:
+    @settings(FEW, max_examples=150)
+    @given(data_of(MESSAGE_TYPES[message_type]), st.data())
+    def holds(data: dict[str, Any], draw: st.DataObject) -> None:
+        for _ in range(draw.draw(st.integers(0, 3))):
+            places = places_of(data)
+            if not places:
+                break
+            container, key = draw.draw(st.sampled_from(places))
+            change = draw.draw(st.sampled_from(["replace", "remove", "add"]))
+            if change == "replace":
+                container[key] = deepcopy(draw.draw(st.sampled_from(AWKWARD)))
+            elif change == "remove":
+                del container[key]
+            elif isinstance(container, dict):
+                name = draw.draw(st.sampled_from(["x", "use", "status", "kind", "value", "birthdate"]))
+                container[name] = deepcopy(draw.draw(st.sampled_from(AWKWARD)))
+        if is_surely_valid(message_type, data):
+            validate_data(message_type, data)
+
+    holds()
+
+
+ORDINARY: list[tuple[str, dict[str, Any]]] = [
+    (
+        "org.openspp.civil_event.registered.v1",
+        {
+            "event_type": "birth",
+            "event_date": "2026-02-27",
+            "subject": {"names": [{"given_name": "Amina"}], "sex": "female", "birthdate": "2026"},
+        },
+    ),
+    (
+        "org.openspp.payment.instructed.v1",
+        {
+            "payment_id": "P-1",
+            "payee": {"identifiers": [{"id_type": "UIN", "value": "1"}]},
+            "payee_account": {"kind": "bank", "account_number": "1", "currency": "KES"},
+            "amount": {"minor_units": 5, "currency": "KES"},
+        },
+    ),
+    (
+        "org.openspp.person.upserted.v1",
+        {
+            "identifiers": [{"id_type": "UIN", "value": "1"}],
+            "contact_points": [{"kind": "mobile", "value": "+254712345678"}],
+            "attributes": {"roof": "iron", "rooms": 3},
+            "last_updated": "2026-02-27T10:00:00+03:00",
+        },
+    ),
+]
+
+
+@pytest.mark.parametrize(("message_type", "data"), ORDINARY)
+def test_an_ordinary_message_needs_only_the_quick_check(message_type: str, data: dict[str, Any]) -> None:
+    validate_data(message_type, data)
+    assert is_surely_valid(message_type, data)
+
+
+@pytest.mark.parametrize("value", AWKWARD)
+@pytest.mark.parametrize(("message_type", "data"), ORDINARY)
+def test_no_awkward_value_slips_past_the_model_at_any_place(
+    message_type: str, data: dict[str, Any], value: Any
+) -> None:
+    for number in range(len(places_of(data))):
+        changed = deepcopy(data)
+        container, key = places_of(changed)[number]
+        container[key] = deepcopy(value)
+        if is_surely_valid(message_type, changed):
+            validate_data(message_type, changed)
+
+
+@pytest.mark.parametrize(
+    "value", [object(), {1, 2}, b"x", date(2026, 1, 1), {1: 2}, float("nan"), 2**70, "\ud800", {"\ud800": 1}]
+)
+@pytest.mark.parametrize("nest", [lambda one: one, lambda one: [one], lambda one: {"a": {"b": [one]}}])
+def test_a_value_that_is_no_json_is_left_to_the_model(value: Any, nest: Any) -> None:
+    person = {"identifiers": [], "attributes": {"roof": nest(value)}}
+    assert not is_surely_valid("org.openspp.person.upserted.v1", person)
 
 
 def test_every_model_but_the_area_travels_in_a_message() -> None:

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 import psutil
 import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from adapters.cli.bench import search
@@ -66,12 +67,44 @@ def machine() -> dict[str, Any]:
     }
 
 
+class _Progress:
+    """Shows the steps on standard error: as bars on a terminal, elsewhere as a line each, or not at all when `quiet`."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        self._lines = not quiet and not ERR.is_terminal
+        self._bars = Progress(
+            TextColumn("{task.description:32}"),
+            BarColumn(40),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=ERR,
+            disable=not ERR.is_terminal,
+            transient=True,
+        )
+        self._tasks: dict[str, TaskID] = {}
+
+    def __enter__(self) -> _Progress:
+        self._bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._bars.stop()
+
+    def __call__(self, step: str, done: int = 0, total: int | None = None) -> None:
+        if step not in self._tasks:
+            if self._lines:
+                ERR.print(f"… {step}" if total is None else f"… {step}, {total} messages", style="dim")
+            self._tasks[step] = self._bars.add_task(step, total=total)
+        self._bars.update(self._tasks[step], completed=done)
+
+
 async def _path(database: str, broker: str | None, messages: int, as_json: bool) -> None:
     host = machine()
-    work = Bench(database, broker, lambda text: ERR.print(f"… {text}", style="dim"))
-    bare_run, limits = await work.bare(messages)
-    runs = [await work.hub("rabbitmq", messages)] if broker else []
-    runs.append(await work.hub("postgres", messages))
+    with _Progress(quiet=as_json) as tell:
+        work = Bench(database, broker, tell)
+        bare_run, limits = await work.bare(messages)
+        runs = [await work.hub("rabbitmq", messages)] if broker else []
+        runs.append(await work.hub("postgres", messages))
     results = [_row(f"raw.{name}", value, "1/s") for name, value in limits.items()]
     if broker:
         results += _figures("bare", bare_run, None)
@@ -131,8 +164,18 @@ def _figures(prefix: str, one: Run, base: Run | None) -> list[dict[str, Any]]:
         _row(f"{prefix}.{name}", value, "ms", base.latency.get(name) if base else None)
         for name, value in one.latency.items()
     ]
-    for role, (before, after) in one.memory.items():
-        rows.append(_row(f"{prefix}.memory.{role}", after, "MiB", before))
+    for role, memory in one.memory.items():
+        rows += [
+            _row(f"{prefix}.memory.{role}", memory.after, "MiB", memory.before),
+            _row(f"{prefix}.memory_most.{role}", memory.most, "MiB", memory.before),
+            _row(
+                f"{prefix}.memory_growth.{role}",
+                memory.growth,
+                "MiB",
+                None,
+                round(memory.allowed, 1) if hub else None,
+            ),
+        ]
     rows.append(_row(f"{prefix}.lost", one.lost, "messages", None, 0 if hub else None))
     rows.append(_row(f"{prefix}.twice", one.twice, "messages", None, 0 if hub else None))
     return rows

@@ -8,10 +8,11 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import aiohttp
 import asyncpg
@@ -31,6 +32,17 @@ MARK: Final = b'"originid":"'
 GOAL_CPU_MS: Final = 0.6
 GOAL_RATE: Final = 1500.0
 GOAL_RATIO: Final = 1.5
+GOAL_GROWTH: Final = 16.0
+GOAL_GROWTH_SHARE: Final = 0.1
+_LOOK: Final = 0.25
+"""Seconds between two looks at memory and progress."""
+
+
+class Tell(Protocol):
+    """Told which step is under way and how far it is."""
+
+    def __call__(self, step: str, done: int = 0, total: int | None = None) -> None:
+        """Take note of a step; `total` None where no part of it can be counted."""
 
 
 def event(number: int, run: str) -> bytes:
@@ -141,6 +153,25 @@ class Process:
 
 
 @dataclass(slots=True)
+class Memory:
+    """Resident memory of one process in MiB: after the warm-up, when all was delivered, and the most between."""
+
+    before: float
+    after: float
+    most: float
+
+    @property
+    def growth(self) -> float:
+        """What it has more than before."""
+        return self.after - self.before
+
+    @property
+    def allowed(self) -> float:
+        """The growth that still counts as flat: 16 MiB or a tenth, whichever is more."""
+        return max(GOAL_GROWTH, self.before * GOAL_GROWTH_SHARE)
+
+
+@dataclass(slots=True)
 class Run:
     """The figures of one composition."""
 
@@ -149,7 +180,7 @@ class Run:
     delivered: float = 0.0
     cpu_ms: dict[str, float] = field(default_factory=dict)
     latency: dict[str, float] = field(default_factory=dict)
-    memory: dict[str, tuple[float, float]] = field(default_factory=dict)
+    memory: dict[str, Memory] = field(default_factory=dict)
     lost: int = 0
     twice: int = 0
 
@@ -165,31 +196,32 @@ async def measure(
     load: Load,
     arrivals: Arrivals,
     messages: int,
-    say: Callable[[str], None],
+    tell: Tell,
 ) -> Run:
     """Warm up, then send everything at full speed, then a tenth at half speed for the latencies."""
     run = Run(name)
     warm = min(2000, messages // 5)
-    say(f"{name}: warming up with {warm}")
-    await load.run(0, warm)
-    await _all(arrivals, warm)
+    async with _looking(f"{name}: warming up", arrivals, warm, tell, processes):
+        await load.run(0, warm)
+        await _all(arrivals, warm)
     before = {p.name: (p.cpu(), p.memory()) for p in processes}
-    say(f"{name}: {messages} messages at full speed")
-    started = time.perf_counter()
-    seconds = await load.run(warm, messages)
-    await _all(arrivals, warm + messages)
+    async with _looking(f"{name}: full speed", arrivals, messages, tell, processes) as most:
+        started = time.perf_counter()
+        seconds = await load.run(warm, messages)
+        await _all(arrivals, warm + messages)
     whole = max(max(arrivals.at.values(), default=started) - started, 1e-9)
     run.accepted = messages / seconds
     run.delivered = messages / whole
     for process in processes:
         cpu, memory = before[process.name]
         run.cpu_ms[process.name] = (process.cpu() - cpu) / messages * 1000
-        run.memory[process.name] = (memory, process.memory())
+        now = process.memory()
+        run.memory[process.name] = Memory(memory, now, max(memory, now, most.get(process.name, 0.0)))
     half = max(200, min(messages // 5, 4000))
-    say(f"{name}: {half} messages at half speed")
     first = warm + messages
-    await load.run(first, half, rate=run.delivered / 2)
-    await _all(arrivals, first + half)
+    async with _looking(f"{name}: half speed", arrivals, half, tell, processes):
+        await load.run(first, half, rate=run.delivered / 2)
+        await _all(arrivals, first + half)
     accept = [load.answered[n] for n in range(first, first + half) if n in load.answered]
     through = [arrivals.at[n] - load.sent_at[n] for n in range(first, first + half) if n in arrivals.at]
     run.latency = {
@@ -201,6 +233,30 @@ async def measure(
     run.lost = first + half - len(arrivals.at) + load.failed
     run.twice = arrivals.twice
     return run
+
+
+@asynccontextmanager
+async def _looking(
+    step: str, arrivals: Arrivals, total: int, tell: Tell, processes: list[Process]
+) -> AsyncIterator[dict[str, float]]:
+    """Tell how far a step is and keep the most memory (MiB) each process has had, by looking four times a second."""
+    first = len(arrivals.at)
+    most: dict[str, float] = {}
+
+    async def look() -> None:
+        while True:
+            tell(step, min(len(arrivals.at) - first, total), total)
+            for process in processes:
+                most[process.name] = max(most.get(process.name, 0.0), process.memory())
+            await asyncio.sleep(_LOOK)
+
+    task = asyncio.create_task(look())
+    try:
+        yield most
+    finally:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+    tell(step, min(len(arrivals.at) - first, total), total)
 
 
 async def _all(arrivals: Arrivals, count: int, patience: float = 30.0) -> None:
@@ -215,10 +271,10 @@ async def _all(arrivals: Arrivals, count: int, patience: float = 30.0) -> None:
 class Bench:
     """Everything one run needs: a database of its own, a receiver, configuration, processes."""
 
-    def __init__(self, database_url: str, broker_url: str | None, say: Callable[[str], None]) -> None:
+    def __init__(self, database_url: str, broker_url: str | None, tell: Tell) -> None:
         self._admin = database_url
         self._broker = broker_url
-        self._say = say
+        self._tell = tell
         self._prefix = f"bench{os.getpid()}"
 
     async def hub(self, broker: str, messages: int) -> Run:
@@ -261,7 +317,7 @@ class Bench:
                 load = Load(
                     "127.0.0.1", port, lambda n: http_request("/v1/messages", event(n, self._prefix), headers)
                 )
-                return await measure(f"hub over {broker}", processes, load, arrivals, messages, self._say)
+                return await measure(f"hub over {broker}", processes, load, arrivals, messages, self._tell)
             finally:
                 for process in reversed(processes):
                     await process.stop()
@@ -283,7 +339,7 @@ class Bench:
         try:
             pool = await asyncpg.create_pool(database, min_size=1, max_size=2)
             await pool.execute(bare.TABLES)
-            self._say("raw limits of the parts")
+            self._tell("raw limits of the parts")
             limits["grouped_insert"] = await bare.raw_insert(pool)
             await pool.execute("TRUNCATE bench_message")
             await pool.close()
@@ -306,7 +362,7 @@ class Bench:
             processes.append(await Process.start("out", words, dict(os.environ), b"ready"))
             headers = {"Content-Type": "application/json"}
             load = Load("127.0.0.1", port, lambda n: http_request("/in", event(n, self._prefix), headers))
-            return await measure("bare composition", processes, load, arrivals, messages, self._say), limits
+            return await measure("bare composition", processes, load, arrivals, messages, self._tell), limits
         finally:
             for process in reversed(processes):
                 await process.stop()

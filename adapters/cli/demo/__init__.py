@@ -6,15 +6,14 @@ import asyncio
 import shutil
 import sys
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 from rich.table import Table
 
 from adapters.cli.demo.run import Account, demo_data, run_demo
 from adapters.cli.demo.traffic import sample_record
-from adapters.cli.output import ERR, OUT, print_json
+from adapters.cli.output import OUT, print_json, progress
 from adapters.cli.serve import run
 from adapters.console import issue_login_link
 from registry import logs
@@ -61,23 +60,8 @@ async def _demo(settings: HubSettings, events: int, stay: bool, as_json: bool) -
         OUT.print(
             "The hub brings its own database; the ministry of health is out of order for the first seconds.\n"
         )
-    bars = Progress(
-        TextColumn("{task.description:12}"),
-        BarColumn(40),
-        MofNCompleteColumn(),
-        console=ERR,
-        disable=as_json,
-        transient=True,
-    )
-    tasks: dict[str, Any] = {}
-
-    def progress(name: str, done: int, total: int) -> None:
-        if name not in tasks:
-            tasks[name] = bars.add_task(name, total=total)
-        bars.update(tasks[name], completed=done, total=total)
-
-    with bars:
-        account, hub, front, outside = await run_demo(settings, events, progress)
+    with progress(as_json=as_json) as told:
+        account, hub, front, outside = await run_demo(settings, events, told)
     try:
         if as_json:
             body = asdict(account)
