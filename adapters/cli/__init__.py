@@ -13,6 +13,7 @@ from adapters.cli.output import report
 from canonical_model.errors import HubError
 
 GROUPS = {
+    "attributes": ("adapters.cli.attributes", "Declare attributes of registrants, programmes and events."),
     "connector": ("adapters.cli.connector", "New, list, check and score connectors."),
     "db": ("adapters.cli.database", "Upgrade and inspect the database schema."),
     "mapping": ("adapters.cli.mapping", "Check mappings, try them, see what they lose."),

@@ -20,7 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, JSONB, REAL, UUID
+from sqlalchemy.dialects.postgresql import ARRAY, JSON, JSONB, REAL, UUID
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql import ClauseElement
@@ -30,6 +30,7 @@ __all__ = [
     "accepted_origin",
     "applied_message",
     "attempt",
+    "attribute_schema",
     "audit_event",
     "civil_event",
     "compiled",
@@ -224,6 +225,16 @@ civil_event = Table(
     _big("key_id"),
     _bytes("sealed"),
     _at("recorded_at"),
+)
+
+attribute_schema = Table(
+    "attribute_schema",
+    METADATA,
+    _text("subject", key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("document", JSON, nullable=False),
+    _text("actor"),
+    _at("applied_at"),
 )
 
 applied_message = Table("applied_message", METADATA, _uuid("message_id", key=True), _at("applied_at"))
