@@ -14,6 +14,7 @@ from canonical_model.errors import HubError
 
 GROUPS = {
     "audit": ("adapters.cli.audit", "Read the audit trail, seal it, verify that it is whole."),
+    "attributes": ("adapters.cli.attributes", "Declare attributes of registrants, programmes and events."),
     "connector": ("adapters.cli.connector", "New, list, check and score connectors."),
     "db": ("adapters.cli.database", "Upgrade and inspect the database schema."),
     "import": ("adapters.cli.imports", "Import people and groups from files."),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Annotated, Any, Final
 from uuid import UUID
@@ -13,12 +12,12 @@ import typer
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from adapters.cli.output import OUT, Told, print_json, progress
+from adapters.cli.store import not_allowed, on_database
 from canonical_model.errors import ConfigError, Unavailable
 from canonical_model.message import uuid7_time
 from registry.audit import clock
-from registry.settings import HubSettings, load_settings
+from registry.settings import load_settings
 from registry.storage import migrate, periods
-from registry.storage.database import GONE, database_url, open_pool, stop_embedded
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -36,39 +35,6 @@ SELECT has_schema_privilege(current_schema(), 'CREATE') AS create,
        current_user = (SELECT tableowner FROM pg_tables WHERE tablename = 'message' AND schemaname = current_schema())
            AS owner
 """
-
-
-def _run(work: Callable[[asyncpg.Pool, str], Awaitable[dict[str, Any]]]) -> dict[str, Any]:
-    """Run one piece of work on a small pool of the configured database, translating what the server refuses."""
-
-    async def main(settings: HubSettings) -> dict[str, Any]:
-        url = await asyncio.to_thread(database_url, settings)
-        pool = await open_pool(settings, size=2, url=url)
-        try:
-            return await work(pool, url)
-        except asyncpg.InsufficientPrivilegeError as error:
-            raise _not_allowed() from error
-        except GONE as error:
-            raise Unavailable(
-                f"The database went away ({type(error).__name__}); nothing was changed.",
-                code="database-unavailable",
-                remedy="Run the command again; `hub doctor` shows whether the server answers.",
-            ) from error
-        finally:
-            await pool.close()
-
-    try:
-        return asyncio.run(main(load_settings()))
-    finally:
-        stop_embedded()
-
-
-def _not_allowed() -> ConfigError:
-    return ConfigError(
-        "The database user may not do this.",
-        code="database-privileges",
-        remedy="Use the user who owns the hub's tables, or grant it CREATE on the schema; docs/settings.md names the setting.",
-    )
 
 
 @app.command("upgrade")
@@ -95,7 +61,7 @@ def upgrade_command(
             ) from error
         except DBAPIError as error:
             if isinstance(_cause(error), asyncpg.InsufficientPrivilegeError):
-                raise _not_allowed() from error
+                raise not_allowed() from error
             raise _failed(error) from error
         except SQLAlchemyError as error:
             raise _failed(error) from error
@@ -104,7 +70,7 @@ def upgrade_command(
         return {"before": before, "after": after, "changed": before != after, "partitions_made": made}
 
     with progress(as_json=as_json) as told:
-        found = _run(lambda pool, url: work(pool, url, told))
+        found = on_database(lambda pool, url: work(pool, url, told))
     if as_json:
         print_json(found)
         return
@@ -160,7 +126,7 @@ def status_command(as_json: Json = False) -> None:
             found["live"] = {row["state"]: row["number"] for row in states}
             return found
 
-    found = _run(work)
+    found = on_database(work)
     if as_json:
         print_json(found)
     else:
@@ -198,7 +164,7 @@ def partitions_command(
         return {"made": made, "partitions": [_described(row) for row in rows]}
 
     with progress(as_json=as_json) as told:
-        found = _run(lambda pool, _url: work(pool, told))
+        found = on_database(lambda pool, _url: work(pool, told))
     if as_json:
         print_json(found)
         return

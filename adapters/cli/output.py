@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from canonical_model.errors import ConfigError, HubError, Unavailable
@@ -69,7 +70,7 @@ def report(error: HubError, *, as_json: bool = False) -> int:
         body = {"code": error.code, "detail": error.detail, "remedy": error.remedy, "pointer": error.pointer}
         sys.stderr.write(orjson.dumps(body).decode() + "\n")
     else:
-        ERR.print(f"[bold red]✗[/] {error.detail}", markup=True)
+        ERR.print(f"[bold red]✗[/] {escape(error.detail)}", markup=True)
         if error.remedy:
             ERR.print(f"  → {error.remedy}", markup=False)
         ERR.print(f"  ({error.code}; `hub errors {error.code}` says more)", markup=False)

@@ -20,7 +20,7 @@ from sqlalchemy import (
     Table,
     Text,
 )
-from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, JSONB, REAL, UUID
+from sqlalchemy.dialects.postgresql import ARRAY, DOUBLE_PRECISION, JSON, JSONB, REAL, UUID
 from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from sqlalchemy.engine import Dialect
 from sqlalchemy.sql import ClauseElement
@@ -31,6 +31,7 @@ __all__ = [
     "applied_message",
     "area",
     "attempt",
+    "attribute_schema",
     "audit_checkpoint",
     "audit_clock",
     "audit_event",
@@ -391,6 +392,16 @@ civil_event = Table(
     _big("key_id"),
     _bytes("sealed"),
     _at("recorded_at"),
+)
+
+attribute_schema = Table(
+    "attribute_schema",
+    METADATA,
+    _text("subject", key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("document", JSON, nullable=False),
+    _text("actor"),
+    _at("applied_at"),
 )
 
 applied_message = Table("applied_message", METADATA, _uuid("message_id", key=True), _at("applied_at"))

@@ -16,6 +16,7 @@ _ALIKE = {
     "BOOLEAN": "boolean",
     "DATE": "date",
     "REAL": "real",
+    "JSON": "json",
     "JSONB": "jsonb",
     "TEXT[]": "ARRAY",
     "INTEGER[]": "ARRAY",

@@ -1,0 +1,39 @@
+"""Attributes a country declares: their schemas, what follows from them for rules, imports and the API."""
+
+from registry.attributes.attribute import Attribute, ValueType
+from registry.attributes.builtin import BUILT_IN, COLLECTION_DATE, ROLES
+from registry.attributes.catalog import KINDS, Catalog, Kind, Problem, json_sql, sql_of
+from registry.attributes.compatibility import Break
+from registry.attributes.promotion import Promotion, promote, wanted
+from registry.attributes.schema import LARGEST, Document, Subject, load_file, parse
+from registry.attributes.store import Applied, apply, load_catalog, load_version, versions
+from registry.attributes.template import template
+
+__all__ = [
+    "BUILT_IN",
+    "COLLECTION_DATE",
+    "KINDS",
+    "LARGEST",
+    "ROLES",
+    "Applied",
+    "Attribute",
+    "Break",
+    "Catalog",
+    "Document",
+    "Kind",
+    "Problem",
+    "Promotion",
+    "Subject",
+    "ValueType",
+    "apply",
+    "json_sql",
+    "load_catalog",
+    "load_file",
+    "load_version",
+    "parse",
+    "promote",
+    "sql_of",
+    "template",
+    "versions",
+    "wanted",
+]
