@@ -134,7 +134,9 @@ class Hub:
             claim_check_bytes=settings.claim_check_bytes,
             group_commit_ms=settings.group_commit_ms,
         )
-        self.people = PeopleStore(self.pool, self.vault, self.vault.blind)
+        self.people = PeopleStore(
+            self.pool, self.vault, self.vault.blind, nested=settings.nested_groups, region=settings.region
+        )
         self._closers.append(self.people.close)
 
     async def _open_flow(self) -> None:

@@ -7,8 +7,9 @@ the same record. A group's record is one too; who belongs to it lies in clear (`
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
@@ -221,9 +222,9 @@ class Record:
             }
         )
 
-    def household(self) -> Household:
-        """Return the record as a canonical household, without its members, which do not lie in the record."""
-        return Household.model_validate(self._shown() | {"household_id": self.id})
+    def household(self, memberships: Sequence[Mapping[str, Any]] = ()) -> Household:
+        """Return the record as a canonical household; its memberships do not lie in the record."""
+        return Household.model_validate(self._shown() | {"household_id": self.id, "memberships": memberships})
 
     def canonical(self) -> Person | Household:
         """Return the record as what it is."""
@@ -336,5 +337,6 @@ class Record:
         return found
 
 
+@lru_cache(maxsize=4096)
 def _date(text: str | None) -> PartialDate | None:
     return None if text is None else PartialDate.parse(text)
