@@ -15,6 +15,7 @@ from canonical_model.errors import Refused
 from canonical_model.household import Household
 from canonical_model.person import Person
 from registry.audit import AuditEvent, insert_many
+from registry.people.history import Version, shown, versions
 from registry.people.identity import identifier_hash
 from registry.people.record import Record
 from registry.storage.database import database_errors
@@ -104,6 +105,48 @@ class Reader:
         async with database_errors("looking a registrant up"), asyncio.timeout(WAIT):
             row = await self._pool.fetchrow(_FIND, hashed)
         return None if row is None else Registrant(**dict(row))
+
+    async def history(
+        self, registrant_id: UUID, *, limit: int = 100, before: int | None = None
+    ) -> list[Version]:
+        """Return the versions of a registrant, newest first, with old and new value of what lies in clear.
+
+        `before` is a version to go on below. A registrant made before history was kept begins later than version 1.
+        """
+        async with database_errors("reading a history"), asyncio.timeout(WAIT):
+            rows = await versions(self._pool, registrant_id, limit, before)
+        return [shown(row) for row in rows]
+
+    async def reveal_history(
+        self,
+        registrant_id: UUID,
+        purpose: str,
+        actor: str,
+        *,
+        limit: int = 100,
+        before: int | None = None,
+        request_id: str | None = None,
+    ) -> list[Version]:
+        """Return the versions of a registrant with what lies sealed; the audit trail has it before the caller does.
+
+        Raises `Refused` (`purpose-missing`) without a purpose of up to 200 characters.
+        """
+        check_purpose(purpose, actor, f"The history of registrant {registrant_id}")
+        async with database_errors("reading a history"), asyncio.timeout(WAIT):
+            async with self._pool.acquire() as connection, connection.transaction():
+                rows = await versions(connection, registrant_id, limit, before)
+                trace = AuditEvent(
+                    actor=actor,
+                    action="person.history",
+                    object_type="person",
+                    object_id=str(registrant_id),
+                    outcome="ok" if rows else "absent",
+                    request_id=request_id,
+                    details={"purpose": purpose, "versions": len(rows)},
+                )
+                await insert_many(connection, [trace])
+            keys = {row["key_id"]: await self._vault.key(row["key_id"]) for row in rows if row["key_id"]}
+        return [shown(row, keys.get(row["key_id"])) for row in rows]
 
     async def members(self, group_id: UUID, on: date | None = None, *, past: bool = False) -> list[Member]:
         """Return who belongs to a group on a day (default: today, UTC); with `past` all who ever did or will."""
