@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from registry.audit import Sealer
 from registry.logs import log
 from registry.objects import ObjectStore, open_object_store
 from registry.people import PeopleStore
+from registry.people.tokens import registrant_tokens
 from registry.settings import HubSettings
 from registry.storage import migrate, origins, periods
 from registry.storage.database import GONE, database_url, open_pool
@@ -135,7 +137,14 @@ class Hub:
             claim_check_bytes=settings.claim_check_bytes,
             group_commit_ms=settings.group_commit_ms,
         )
-        self.people = PeopleStore(self.pool, self.vault, self.vault.blind)
+        self.people = PeopleStore(
+            self.pool,
+            self.vault,
+            self.vault.blind,
+            tokens=partial(registrant_tokens, self.vault.blind),
+            nested=settings.nested_groups,
+            region=settings.region,
+        )
         self._closers.append(self.people.close)
 
     async def _open_flow(self) -> None:

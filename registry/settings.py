@@ -113,6 +113,12 @@ class HubSettings(BaseSettings):
     request_timeout: Annotated[float, Field(gt=0)] = Field(
         30, description="Seconds a request may take to arrive whole."
     )
+    nested_groups: bool = Field(
+        False, description="Allow groups to be members of groups, as where families make up a household."
+    )
+    region: Annotated[str | None, Field(pattern=r"^[A-Z]{2}$")] = Field(
+        None, description="Country (ISO 3166-1 alpha-2) of phone numbers written without country code."
+    )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least level that is logged."
     )

@@ -46,7 +46,7 @@ class Outcome(Protocol):
 
     @property
     def created(self) -> bool:
-        """Whether the person was not known before."""
+        """Whether the person or group was not known before."""
 
     @property
     def changed(self) -> bool:
@@ -65,6 +65,12 @@ class People(Protocol):
         self, person: Mapping[str, Any], *, source: str, message_id: UUID, at: datetime | None = None
     ) -> Outcome:
         """Create or update a person; once per message id."""
+        ...
+
+    async def upsert_group(
+        self, household: Mapping[str, Any], *, source: str, message_id: UUID, at: datetime | None = None
+    ) -> Outcome:
+        """Create or update a household or other group with its memberships; once per message id."""
         ...
 
     async def record_event(

@@ -16,12 +16,13 @@ from connectors.registry.client import LIBRARY_ERRORS, Outcome, People, hub_erro
 from connectors.registry.settings import RegistrySettings
 
 PERSON: Final = "org.openspp.person.upserted.v1"
+HOUSEHOLD: Final = "org.openspp.household.upserted.v1"
 CIVIL_EVENT: Final = "org.openspp.civil_event.registered.v1"
 _PROBE_SECONDS: Final = 10.0
 
 
 class RegistryConnector:
-    """Delivers persons and civil events to the hub's own people store, which applies each message once."""
+    """Delivers persons, households and civil events to the hub's own people store, which applies each message once."""
 
     manifest: ClassVar[Manifest] = manifest_beside(__file__)
     settings_model: ClassVar[type[Settings]] = RegistrySettings
@@ -65,13 +66,17 @@ class RegistryConnector:
     async def send(self, message: Message, deadline: float) -> Receipt:
         """Apply one message; a repeat is recognised by its id and changes nothing."""
         people = self._ready()
-        if message.type not in (PERSON, CIVIL_EVENT):
+        apply = {
+            PERSON: people.upsert,
+            HOUSEHOLD: people.upsert_group,
+            CIVIL_EVENT: people.record_event,
+        }.get(message.type)
+        if apply is None:
             raise Refused(
                 f"Target {self._target} takes no messages of type {message.type}; message {message.id} was not applied.",
                 code="message-type-unsupported",
                 remedy="Narrow the route's condition to the types the connector's manifest names.",
             )
-        apply = people.upsert if message.type == PERSON else people.record_event
         started_at, began = datetime.now(UTC), time.monotonic()
         try:
             with hub_errors(self._target, f"message {message.id}", lost=Unknown):

@@ -95,6 +95,12 @@ class RegistrySandbox:
         """Take a person."""
         return await self._take(person, message_id)
 
+    async def upsert_group(
+        self, household: Mapping[str, Any], *, source: str, message_id: UUID, at: datetime | None = None
+    ) -> Done:
+        """Take a household."""
+        return await self._take(household, message_id)
+
     async def record_event(
         self, event: Mapping[str, Any], *, source: str, message_id: UUID, at: datetime | None = None
     ) -> Done:

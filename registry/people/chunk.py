@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, Final
 from uuid import UUID
 
@@ -21,6 +22,8 @@ from registry.people.record import IDENTIFIER_LIMIT, Columns, Kind, Record, cloc
 
 _VOUCHED: Final = ("civil-event:", "household:")
 """How the source of a person begins who is known only because an event or a group named them."""
+_TURNS: Final = count()
+"""Drafts without a message follow each other in the order they are written, and every message of their millisecond."""
 _ALIASES: Final = {"area_code": "area"}
 
 Identifiers = Mapping[str, tuple[Known, Identifier]]
@@ -75,6 +78,13 @@ class Chunk:
         record = self._record(task, owners)
         if isinstance(record, Refused):
             return record
+        expected = task.draft.version
+        if expected is not None and expected != record.version:
+            return Refused(
+                f"Registrant {record.id} has version {record.version} and not {expected} any more; nothing was changed.",
+                code="registrant-changed",
+                remedy="Read the registrant again, see what others changed, then send your change with its new version.",
+            )
         if not record.room_for(task.identifiers):
             return Refused(
                 f"Registrant {record.id} would have more than {IDENTIFIER_LIMIT} identifiers with {what}; "
@@ -122,10 +132,10 @@ class Chunk:
             self.moved[draft.new_id] = record.id
         record.begin()
         columns, attributes = record.columns, record.attributes
-        fact_id = task.fact_id or (record.id if created else uuid7())
-        changed = record.merge(draft.value, task.identifiers, clock_of(task.at, fact_id))
+        turn = task.turn or f"~{next(_TURNS):031x}"
+        changed = record.merge(draft.value, task.identifiers, clock_of(task.at, turn), draft.cleared)
         if draft.event is not None:
-            changed = record.merge_event(draft.event, task.at, fact_id) or changed
+            changed = record.merge_event(draft.event, task.at, turn) or changed
             self.events.append((task, record.id))
         elif record.source.startswith(_VOUCHED) and not draft.source.startswith(_VOUCHED):
             # From here on a registry vouches for the person, not only an event or a group that named them.
@@ -150,7 +160,7 @@ class Chunk:
             self.only[record.id] = task
         elif changed:
             self._note(task, record, columns, attributes, before)
-        return Written(record.id, created, changed or created)
+        return Written(record.id, created, changed or created, version=record.version)
 
     def _keep_identifiers(self, identifiers: Identifiers, record: Record) -> None:
         for key, (known, identifier) in identifiers.items():
@@ -244,7 +254,7 @@ class Chunk:
                 )
             # Nothing is known of them but an identifier; the person itself may come later.
             person = Record(uuid7(), f"household:{task.draft.source}", declared=self.declared)
-            person.merge(Person(identifiers=live), identifiers, clock_of(task.at, task.fact_id or person.id))
+            person.merge(Person(identifiers=live), identifiers, clock_of(task.at, task.turn))
             person.created, person.version = False, 1
             made.people.append((person, identifiers))
             return person.id

@@ -24,7 +24,8 @@ class Draft:
     `at` is the time of the facts (default: `last_updated` of the value, else when it is written); a value gives way only
     to a later one. With a `message_id` the draft is applied once, however often it is written. `new_id` is the id it
     gets when it is new, so that groups of the same call can name it as a member. `unidentified` lets somebody without
-    any identifier be written, who then is always new.
+    any identifier be written, who then is always new. `cleared` names fields that have no value any more (attributes as
+    `attributes.NAME`). With a `version` the draft is refused (`registrant-changed`) when the registrant has another.
     """
 
     value: Person | Household
@@ -35,6 +36,8 @@ class Draft:
     request_id: str | None = None
     new_id: UUID | None = None
     unidentified: bool = False
+    cleared: tuple[str, ...] = ()
+    version: int | None = None
     event: CivilEvent | None = None
     """The civil event this is the subject of, recorded sealed; needs a `message_id`, which becomes its id."""
 
@@ -47,6 +50,8 @@ class Written:
     created: bool = False
     changed: bool = False
     repeated: bool = False
+    version: int | None = None
+    """The version the registrant has now; None for a repeat."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +64,11 @@ class Task:
     identifiers: Mapping[str, tuple[Known, Identifier]]
     members: Sequence[tuple[Membership, Mapping[str, tuple[Known, Identifier]]]] = ()
     event: bytes = b""
+
+    @property
+    def turn(self) -> str:
+        """What tells its facts from others of the same millisecond; empty without a message."""
+        return "" if self.fact_id is None else self.fact_id.hex
 
     @property
     def is_group(self) -> bool:

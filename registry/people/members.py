@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from uuid import UUID
 
 from canonical_model.errors import Refused
@@ -22,7 +22,17 @@ SINGLE_ROLES: Final = ("head", "principal_recipient")
 MEMBERS_LIMIT: Final = 2000
 """Most rows of one group, past ones included."""
 _NAMES: Final = {"head": "head", "principal_recipient": "principal recipient"}
-_CODES: Final = {"head": "group-head-taken", "principal_recipient": "group-recipient-taken"}
+
+
+class Said(NamedTuple):
+    """When each part of a membership was said; None for what nobody said."""
+
+    start: datetime | None = None
+    end: datetime | None = None
+    roles: datetime | None = None
+
+
+UNSAID: Final = Said()
 
 
 @dataclass(slots=True)
@@ -34,8 +44,7 @@ class Row:
     roles: list[str]
     start: date
     end: date | None
-    said_at: datetime
-    version: int = 0
+    said: Said = UNSAID
     held: Row | None = None
     """The row as it was read; None for a new one."""
 
@@ -57,7 +66,7 @@ class Row:
     @property
     def changed(self) -> bool:
         """Whether it differs from what was read."""
-        return self.held is None or self.held.state != self.state or self.held.said_at != self.said_at
+        return self.held is None or self.held.state != self.state or self.held.said != self.said
 
     @property
     def gains(self) -> bool:
@@ -89,10 +98,8 @@ class Members:
 
     def take(self, row: Mapping[str, Any]) -> None:
         """Add a row that was read."""
-        held = Row(
-            row["id"], row["member_id"], row["roles"], row["start_date"], row["ended_date"], row["said_at"],
-            row["version"],
-        )  # fmt: skip
+        said = Said(row["start_said_at"], row["end_said_at"], row["roles_said_at"])
+        held = Row(row["id"], row["member_id"], row["roles"], row["start_date"], row["ended_date"], said)
         self.rows.append(replace(held, held=held))
 
     def copy(self) -> Members:
@@ -100,33 +107,50 @@ class Members:
         return Members(self.group_id, [replace(row, roles=list(row.roles)) for row in self.rows])
 
     def merge(self, member_id: UUID, said: Membership, at: datetime) -> None:
-        """Take over what a draft says of one member; what was said later already stays."""
+        """Take over what a draft says of one member; a part of which something was said later already stays."""
         start = said.start_date.first if said.start_date else None
         end = said.ended_date.first if said.ended_date else None
+        day = at.astimezone(UTC).date()
         row = self._row(member_id, start)
-        if row is not None and row.said_at > at:
-            return
-        if row is None or (start is None and end is None and row.end is not None):
-            if row is not None and row.end is not None and start is None:
-                # They left, and are said to belong again without a word since when.
-                start = max(row.end, at.astimezone(UTC).date())
-            row = Row(uuid7(), member_id, [], EVER if start is None else start, None, at)
+        back = row is not None and start is None and end is None and _is_over(row, day, at)
+        if row is None or back:
+            # Who left, and is said to belong again without a word since when, belongs since the day that was said.
+            since = day if back else start or EVER
+            row = Row(uuid7(), member_id, [], since, None)
             self.rows.append(row)
-        if start is not None:
-            row.start = start
-        if end is not None or "ended_date" in said.model_fields_set:
-            row.end = end
-        if "roles" in said.model_fields_set:
-            row.roles = [role.value for role in said.roles]
-        row.said_at = at
+        if start is not None and _is_newer(at, row.said.start):
+            row.start, row.said = start, row.said._replace(start=at)
+        if (end is not None or "ended_date" in said.model_fields_set) and _is_newer(at, row.said.end):
+            row.end, row.said = end, row.said._replace(end=at)
+        if "roles" in said.model_fields_set and _is_newer(at, row.said.roles):
+            taken = self._taken(row, at)
+            row.roles = [role.value for role in said.roles if role.value not in taken]
+            row.said = row.said._replace(roles=at)
+
+    def _taken(self, row: Row, at: datetime) -> set[str]:
+        """Return the single roles that somebody else was said to have, for the same days, after `at`."""
+        return {
+            role
+            for other in self.rows
+            for role in SINGLE_ROLES
+            if other.member_id != row.member_id
+            and role in other.roles
+            and other.said.roles is not None
+            and other.said.roles > at
+            and other.overlaps(row)
+        }
 
     def leave_others(self, stay: Iterable[UUID], at: datetime) -> None:
         """End on the day of `at` every membership that holds then and belongs to nobody named: the list given is whole."""
         day, named = at.astimezone(UTC).date(), set(stay)
         for row in self.rows:
-            if row.member_id not in named and row.end is None and row.said_at <= at:
-                row.end = max(day, row.start)
-                row.said_at = at
+            if (
+                row.member_id not in named
+                and row.end is None
+                and row.start <= day
+                and _is_newer(at, row.said.end)
+            ):
+                row.end, row.said = day, row.said._replace(end=at)
 
     def check(self) -> None:
         """Refuse a group with two heads or recipients on one day, or with one member twice; raises `Refused`."""
@@ -146,7 +170,7 @@ class Members:
                 raise Refused(
                     f"Group {self.group_id} has a {_NAMES[role]} already in the time member {clash.member_id} would be it; "
                     "nothing was changed.",
-                    code=_CODES[role],
+                    code="group-head-taken" if role == "head" else "group-recipient-taken",
                     remedy="End the other's role, or take it away, in the same request.",
                 )
         if len(self.rows) > MEMBERS_LIMIT:
@@ -167,6 +191,15 @@ class Members:
         # A start that becomes known belongs to the time whose start was not known.
         first = rows[0]
         return first if first.start == EVER and (first.end is None or start < first.end) else None
+
+
+def _is_newer(at: datetime, than: datetime | None) -> bool:
+    return than is None or at >= than
+
+
+def _is_over(row: Row, day: date, at: datetime) -> bool:
+    """Say whether a membership had ended on a day, as was known then."""
+    return row.end is not None and row.end <= day and _is_newer(at, row.said.end)
 
 
 def _clash(rows: list[Row]) -> Row | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -15,6 +15,7 @@ from canonical_model.errors import Refused
 from canonical_model.household import Household
 from canonical_model.person import Person
 from registry.audit import AuditEvent, insert_many
+from registry.people.history import Version, shown, versions
 from registry.people.identity import identifier_hash
 from registry.people.record import Record
 from registry.storage.database import database_errors
@@ -30,6 +31,12 @@ _GET: Final = f"SELECT {FIELDS} FROM registrant r LEFT JOIN area a ON a.id = r.a
 _FIND: Final = f"""
 SELECT {FIELDS} FROM registrant_identifier i JOIN registrant r ON r.id = i.registrant_id
 LEFT JOIN area a ON a.id = r.area_id WHERE i.hash = $1 AND i.live
+"""
+_MEMBERS: Final = """
+SELECT m.id, m.group_id, m.member_id, m.roles, nullif(m.start_date, '-infinity') AS start_date, m.ended_date, m.version,
+       m.source, m.start_date <= $2 AND (m.ended_date IS NULL OR $2 < m.ended_date) AS active
+FROM membership m WHERE m.{side} = $1 AND ($3 OR m.start_date <= $2 AND (m.ended_date IS NULL OR $2 < m.ended_date))
+ORDER BY m.start_date, m.id LIMIT 2000
 """
 _OPEN: Final = """
 SELECT r.id, r.kind, r.source, r.version, v.key_id, v.format, v.sealed
@@ -63,6 +70,21 @@ class Registrant:
     updated_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class Member:
+    """One membership, seen from a day: `active` says whether it holds then; `start_date` is None when nobody knows it."""
+
+    id: UUID
+    group_id: UUID
+    member_id: UUID
+    roles: list[str]
+    start_date: date | None
+    ended_date: date | None
+    version: int
+    source: str
+    active: bool
+
+
 class Reader:
     """Reads registrants of both kinds; every method raises `Unavailable` when the database is away."""
 
@@ -84,12 +106,68 @@ class Reader:
             row = await self._pool.fetchrow(_FIND, hashed)
         return None if row is None else Registrant(**dict(row))
 
+    async def history(
+        self, registrant_id: UUID, *, limit: int = 100, before: int | None = None
+    ) -> list[Version]:
+        """Return the versions of a registrant, newest first, with old and new value of what lies in clear.
+
+        `before` is a version to go on below. A registrant made before history was kept begins later than version 1.
+        """
+        async with database_errors("reading a history"), asyncio.timeout(WAIT):
+            rows = await versions(self._pool, registrant_id, limit, before)
+        return [shown(row) for row in rows]
+
+    async def reveal_history(
+        self,
+        registrant_id: UUID,
+        purpose: str,
+        actor: str,
+        *,
+        limit: int = 100,
+        before: int | None = None,
+        request_id: str | None = None,
+    ) -> list[Version]:
+        """Return the versions of a registrant with what lies sealed; the audit trail has it before the caller does.
+
+        Raises `Refused` (`purpose-missing`) without a purpose of up to 200 characters.
+        """
+        check_purpose(purpose, actor, f"The history of registrant {registrant_id}")
+        async with database_errors("reading a history"), asyncio.timeout(WAIT):
+            async with self._pool.acquire() as connection, connection.transaction():
+                rows = await versions(connection, registrant_id, limit, before)
+                trace = AuditEvent(
+                    actor=actor,
+                    action="person.history",
+                    object_type="person",
+                    object_id=str(registrant_id),
+                    outcome="ok" if rows else "absent",
+                    request_id=request_id,
+                    details={"purpose": purpose, "versions": len(rows)},
+                )
+                await insert_many(connection, [trace])
+            keys = {row["key_id"]: await self._vault.key(row["key_id"]) for row in rows if row["key_id"]}
+        return [shown(row, keys.get(row["key_id"])) for row in rows]
+
+    async def members(self, group_id: UUID, on: date | None = None, *, past: bool = False) -> list[Member]:
+        """Return who belongs to a group on a day (default: today, UTC); with `past` all who ever did or will."""
+        return await self._memberships("group_id", group_id, on, past)
+
+    async def groups_of(self, member_id: UUID, on: date | None = None, *, past: bool = False) -> list[Member]:
+        """Return the groups somebody belongs to on a day (default: today, UTC); with `past` all they ever did or will."""
+        return await self._memberships("member_id", member_id, on, past)
+
+    async def _memberships(self, side: str, of: UUID, on: date | None, past: bool) -> list[Member]:
+        day = on or datetime.now(UTC).date()
+        async with database_errors("reading memberships"), asyncio.timeout(WAIT):
+            rows = await self._pool.fetch(_MEMBERS.format(side=side), of, day, past)
+        return [Member(**dict(row)) for row in rows]
+
     async def reveal(
         self, registrant_id: UUID, purpose: str, actor: str, *, request_id: str | None = None
     ) -> Person | Household | None:
         """Return a registrant with identity data, None when there is none; the audit trail has it before the caller does.
 
-        `purpose` says in up to 200 characters why; raises `Refused` (`purpose-missing`) without one.
+        A group comes with its memberships, past ones included, the latest 1000. `purpose` says in up to 200 characters why; raises `Refused` (`purpose-missing`) without one.
         """
         check_purpose(purpose, actor, f"Identity data of registrant {registrant_id}")
         async with database_errors("reading a registrant"), asyncio.timeout(WAIT):
@@ -109,9 +187,21 @@ class Reader:
                 return None
             key = await self._vault.key(row["key_id"])
         opened = key.open(row["sealed"], sealed_place(row["format"], row["id"]))
-        return Record.from_bytes(
-            row["id"], row["source"], row["version"], opened, kind=row["kind"]
-        ).canonical()
+        record = Record.from_bytes(row["id"], row["source"], row["version"], opened, kind=row["kind"])
+        if record.kind == "individual":
+            return record.person()
+        return record.household(
+            [_said(each) for each in await self.members(registrant_id, past=True)][-1000:]
+        )
+
+
+def _said(member: Member) -> dict[str, Any]:
+    return {
+        "person_id": member.member_id,
+        "roles": member.roles,
+        "start_date": None if member.start_date is None else member.start_date.isoformat(),
+        "ended_date": None if member.ended_date is None else member.ended_date.isoformat(),
+    }
 
 
 def check_purpose(purpose: str, actor: str, what: str) -> None:

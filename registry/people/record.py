@@ -7,8 +7,9 @@ the same record. A group's record is one too; who belongs to it lies in clear (`
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
+from functools import lru_cache
 from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
@@ -36,7 +37,7 @@ _MARITAL: Final = {CivilEventType.MARRIAGE: "married", CivilEventType.DIVORCE: "
 _SEARCHED: Final = {"names", "name", "contact_points", "accounts"}
 
 Clock = list[Any]
-"""Milliseconds since which the fact holds, milliseconds at which it was said, the message's id: later is greater."""
+"""Milliseconds since which the fact holds, milliseconds at which it was said, which of one millisecond: later is greater."""
 
 
 class Columns(NamedTuple):
@@ -60,14 +61,17 @@ _CLEAR: Final = {*Columns._fields, "kind"}
 _EMPTY: Final[Mapping[str, Any]] = {}
 
 
-def clock_of(at: datetime, fact_id: UUID, holds_from: PartialDate | None = None) -> Clock:
-    """Return the clock of a fact; `holds_from` orders facts of one life by when they happened, not when they were told."""
+def clock_of(at: datetime, turn: str, holds_from: PartialDate | None = None) -> Clock:
+    """Return the clock of a fact; `turn` (the message's id) tells facts of one millisecond apart.
+
+    `holds_from` orders facts of one life by when they happened, not when they were told.
+    """
     said = int(at.timestamp() * 1000)
     holds = said
     if holds_from is not None:
         day = holds_from.first
         holds = min(said, int(datetime(day.year, day.month, day.day, tzinfo=UTC).timestamp() * 1000))
-    return [holds, said, fact_id.hex]
+    return [holds, said, turn]
 
 
 class Record:
@@ -161,9 +165,16 @@ class Record:
         return {name: self._value(name) for name in self.before}
 
     def merge(
-        self, said: Person | Household, identifiers: Mapping[str, tuple[Known, Identifier]], clock: Clock
+        self,
+        said: Person | Household,
+        identifiers: Mapping[str, tuple[Known, Identifier]],
+        clock: Clock,
+        cleared: Iterable[str] = (),
     ) -> bool:
-        """Take over what a draft says of the registrant where it is newer; return whether any value changed."""
+        """Take over what a draft says of the registrant where it is newer; return whether any value changed.
+
+        `cleared` names fields, and attributes as `attributes.NAME`, that have no value any more.
+        """
         values = self._document["values"]
         dumped = said.model_dump(mode="json", exclude=_APART[self.kind], exclude_none=True)
         if self.kind == "group" and "kind" not in said.model_fields_set:
@@ -174,6 +185,13 @@ class Record:
                 changed |= self._set(values, name, value, clock)
         for name, value in said.attributes.items():
             changed |= self._set(values, f"attributes.{name}", value, clock)
+        for name in cleared:
+            if name == "death_date":
+                changed |= self._fact("death", {"cancelled": True}, clock)
+            elif name == "marital_status":
+                changed |= self._fact("person", {"marital": None}, clock)
+            else:
+                changed |= self._set(values, name, None, clock)
         for key, (_, identifier) in identifiers.items():
             entry = identifier.model_dump(mode="json", exclude_none=True)
             changed |= self._set(self._document["identifiers"], key, entry, clock)
@@ -185,11 +203,11 @@ class Record:
         self._derive()
         return changed
 
-    def merge_event(self, event: CivilEvent, at: datetime, fact_id: UUID) -> bool:
+    def merge_event(self, event: CivilEvent, at: datetime, turn: str) -> bool:
         """Take over what a vital event means for its subject; return whether any value changed."""
         kind = event.event_type
         fact: dict[str, Any] = {"cancelled": event.status is CivilEventStatus.CANCELLED}
-        clock = clock_of(at, fact_id)
+        clock = clock_of(at, turn)
         name = kind.value
         changed = False
         if kind in (CivilEventType.DEATH, CivilEventType.FETAL_DEATH):
@@ -204,7 +222,7 @@ class Record:
             name = f"{name}:{number.qualified if number else event.event_date}"
             if kind in _MARITAL:
                 fact["marital"] = _MARITAL[kind]
-                fact["holds"] = clock_of(at, fact_id, event.event_date)
+                fact["holds"] = clock_of(at, turn, event.event_date)
         changed |= self._fact(name, fact, clock)
         self._derive()
         return changed
@@ -221,16 +239,16 @@ class Record:
             }
         )
 
-    def household(self) -> Household:
-        """Return the record as a canonical household, without its members, which do not lie in the record."""
-        return Household.model_validate(self._shown() | {"household_id": self.id})
+    def household(self, memberships: Sequence[Mapping[str, Any]] = ()) -> Household:
+        """Return the record as a canonical household; its memberships do not lie in the record."""
+        return Household.model_validate(self._shown() | {"household_id": self.id, "memberships": memberships})
 
     def canonical(self) -> Person | Household:
         """Return the record as what it is."""
         return self.person() if self.kind == "individual" else self.household()
 
     def _shown(self) -> dict[str, Any]:
-        values = {name: held[0] for name, held in self._document["values"].items()}
+        values = {name: held[0] for name, held in self._document["values"].items() if held[0] is not None}
         attributes = {name[11:]: values.pop(name) for name in list(values) if name.startswith("attributes.")}
         identifiers = [held[0] for held in self._document["identifiers"].values()]
         return values | {"attributes": attributes, "identifiers": identifiers}
@@ -246,7 +264,7 @@ class Record:
             return False
         place[name] = [value, clock]
         self.touched = True
-        if held is not None and held[0] == value:
+        if value == (None if held is None else held[0]):
             return False
         if not self.created:
             self._note(place, name, None if held is None else held[0])
@@ -327,14 +345,15 @@ class Record:
         found = {
             name[11:]: held[0]
             for name, held in values.items()
-            if name.startswith("attributes.") and name[11:] in self._declared
+            if name.startswith("attributes.") and name[11:] in self._declared and held[0] is not None
         }
         for name in _PROMOTED:
             held = values.get(name)
-            if held is not None and name in self._declared:
+            if held is not None and held[0] is not None and name in self._declared:
                 found[name] = held[0]
         return found
 
 
+@lru_cache(maxsize=4096)
 def _date(text: str | None) -> PartialDate | None:
     return None if text is None else PartialDate.parse(text)

@@ -49,7 +49,7 @@ _OPEN: Final = (
     "SELECT registrant_id, key_id, format, sealed FROM registrant_vault WHERE registrant_id = ANY($1::uuid[])"
 )
 _MEMBERS: Final = """
-SELECT id, group_id, member_id, roles, start_date, ended_date, said_at, version FROM membership
+SELECT id, group_id, member_id, roles, start_date, ended_date, start_said_at, end_said_at, roles_said_at FROM membership
 WHERE group_id = ANY($1::uuid[]) ORDER BY id
 """
 _AREAS: Final = "SELECT code, id FROM area WHERE code = ANY($1::text[])"
@@ -90,9 +90,11 @@ SELECT id, names::bigint[], contacts::bigint[] FROM unnest($1::uuid[], $2::text[
 ON CONFLICT (registrant_id) DO UPDATE SET names = excluded.names, contacts = excluded.contacts
 """
 _MOVE: Final = """
-UPDATE membership m SET roles = t.roles::text[], start_date = t.start_date, ended_date = t.ended_date, said_at = t.said_at, version = m.version + 1, updated_at = now()
-FROM unnest($1::uuid[], $2::jsonb[], $3::date[], $4::date[], $5::timestamptz[])
-     AS t (id, roles, start_date, ended_date, said_at)
+UPDATE membership m SET roles = t.roles::text[], start_date = t.start_date, ended_date = t.ended_date,
+    start_said_at = t.start_said_at, end_said_at = t.end_said_at, roles_said_at = t.roles_said_at,
+    version = m.version + 1, updated_at = now()
+FROM unnest($1::uuid[], $2::text[], $3::date[], $4::date[], $5::timestamptz[], $6::timestamptz[], $7::timestamptz[])
+     AS t (id, roles, start_date, ended_date, start_said_at, end_said_at, roles_said_at)
 WHERE m.id = t.id
 """
 _CYCLE: Final = """
@@ -114,7 +116,10 @@ _REGISTRANT: Final = (
 _IDENTIFIER: Final = (
     "id", "registrant_id", "type", "hash", "live", "valid_from", "expiry_date", "verification_method",
 )  # fmt: skip
-_MEMBERSHIP: Final = ("id", "group_id", "member_id", "roles", "start_date", "ended_date", "source", "said_at")
+_MEMBERSHIP: Final = (
+    "id", "group_id", "member_id", "roles", "start_date", "ended_date", "source", "start_said_at", "end_said_at",
+    "roles_said_at",
+)  # fmt: skip
 _CHANGE: Final = (
     "registrant_id", "version", "at", "actor", "source", "message_id", "request_id", "fields", "clear",
     "key_id", "sealed",
@@ -345,10 +350,10 @@ async def _write_members(connection: Connection, chunk: Chunk) -> None:
                 [_array(row.roles) for row in rows],
                 [row.start for row in rows],
                 [row.end for row in rows],
-                [row.said_at for row in rows],
+                *zip(*(row.said for row in rows), strict=True),
             )
     new = [
-        (row.id, group_id, row.member_id, row.roles, row.start, row.end, source[group_id], row.said_at)
+        (row.id, group_id, row.member_id, row.roles, row.start, row.end, source[group_id], *row.said)
         for group_id, row in changed
         if row.held is None
     ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, date, datetime
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
@@ -18,6 +18,7 @@ from canonical_model.errors import HubError, Refused
 from canonical_model.household import Household
 from canonical_model.person import Person
 from registry.people.drafts import Draft, Task, Tokens, Written
+from registry.people.phones import internationally
 from registry.people.reading import WAIT, Reader
 from registry.people.writing import Writer
 from registry.storage.database import database_errors
@@ -66,11 +67,13 @@ class PeopleStore(Reader):
         tokens: Tokens | None = None,
         declared: Collection[str] = (),
         nested: bool = False,
+        region: str | None = None,
         delay: float = 0.003,
         group: int = 128,
     ) -> None:
         super().__init__(pool, vault, blind)
         self.writer = Writer(vault, tokens=tokens, declared=declared, nested=nested)
+        self._region = region
         self._groups: GroupCommit[Task, Written] = GroupCommit(
             self._write, delay=delay, most=group, parallel=2
         )
@@ -84,18 +87,60 @@ class PeopleStore(Reader):
         at: datetime | None = None,
         actor: str = "hub",
         request_id: str | None = None,
+        unidentified: bool = False,
     ) -> PersonResult:
         """Create or update the person a canonical `Person` describes, found by any of its identifiers.
 
         `at` is the time of the facts (default: when the hub accepted the message); a value is replaced only by a later
-        one. Raises `Refused`: `person-invalid`, `identifier-missing`, `identifier-ambiguous`, `identifiers-too-many`,
-        `registrant-kind-differs`.
+        one. With `unidentified` somebody without any identifier is new. Raises `Refused`: `person-invalid`, `identifier-missing`, `identifier-ambiguous`, `identifiers-too-many`,
+        `registrant-kind-differs`, `phone-invalid`.
         """
-        given = _checked(Person, person, message_id)
+        given = _checked(Person, internationally(person, self._region), message_id)
         done = await self._submit(
-            Draft(given, source, actor=actor, at=at, message_id=message_id, request_id=request_id)
+            Draft(given, source, actor, at, message_id, request_id, unidentified=unidentified)
         )
         return PersonResult(done.id, done.created, done.changed, done.repeated)
+
+    async def upsert_group(
+        self,
+        household: Mapping[str, Any],
+        *,
+        source: str,
+        message_id: UUID | None = None,
+        at: datetime | None = None,
+        actor: str = "hub",
+        request_id: str | None = None,
+        unidentified: bool = False,
+    ) -> PersonResult:
+        """Create or update the group a canonical `Household` describes, and the memberships it names.
+
+        A member is found by the hub's id or by identifier; one known by an identifier alone becomes known by it. Members
+        not named stay, unless `is_partial_group` is false: then the list is whole, and who is missing left on the day of
+        the fact. Raises `Refused` as `upsert` does, with `household-invalid`, `member-unknown`, `group-head-taken`,
+        `group-recipient-taken`, `membership-overlaps`, `membership-dates-reversed`, `group-nested`, `group-cycle`,
+        `group-too-large`.
+        """
+        given = _checked(Household, internationally(household, self._region), message_id)
+        done = await self._submit(
+            Draft(given, source, actor, at, message_id, request_id, unidentified=unidentified)
+        )
+        return PersonResult(done.id, done.created, done.changed, done.repeated)
+
+    async def end_membership(
+        self, group_id: UUID, member_id: UUID, *, source: str, actor: str, on: date | None = None
+    ) -> PersonResult:
+        """End somebody's membership on a day (default: today, UTC), from which on they no longer belong to the group."""
+        day = on or datetime.now(UTC).date()
+        members = [{"person_id": str(member_id), "ended_date": day.isoformat()}]
+        if not any(each.member_id == member_id for each in await self.members(group_id, past=True)):
+            raise Refused(
+                f"Registrant {member_id} was never a member of group {group_id}; nothing was changed.",
+                code="member-unknown",
+                remedy="Look at the members the group has, then name one of them.",
+            )
+        return await self.upsert_group(
+            {"household_id": str(group_id), "memberships": members}, source=source, actor=actor
+        )
 
     async def record_event(
         self, event: Mapping[str, Any], *, source: str, message_id: UUID, at: datetime | None = None

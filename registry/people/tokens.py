@@ -13,7 +13,9 @@ from typing import Final
 
 from canonical_model.account import Account
 from canonical_model.contact import ContactKind, ContactPoint
+from canonical_model.household import Household
 from canonical_model.names import PersonName
+from canonical_model.person import Person
 from registry.people.identity import normalise
 from registry.people.spelling import Word, sound, words
 from registry.vault import BlindIndex
@@ -65,6 +67,13 @@ def contact_tokens(
     }
     found.update(account_token(blind, each.provider, each.account_number) for each in accounts)
     return sorted(found)
+
+
+def registrant_tokens(blind: BlindIndex, said: Person | Household) -> tuple[list[int], list[int]]:
+    """Return the tokens a person or group is found by: of the names, and of contact points and accounts."""
+    if isinstance(said, Person):
+        return name_tokens(blind, said.names), contact_tokens(blind, said.contact_points, said.accounts)
+    return name_tokens(blind, (said.name,) if said.name else ()), contact_tokens(blind, said.contact_points)
 
 
 def phone_token(blind: BlindIndex, number: str) -> int:

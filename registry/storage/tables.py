@@ -327,7 +327,9 @@ membership = Table(
     _integer("version"),
     _at("created_at"),
     _at("updated_at"),
-    _at("said_at"),
+    _at("start_said_at", nullable=True),
+    _at("end_said_at", nullable=True),
+    _at("roles_said_at", nullable=True),
 )
 
 registrant_change = Table(

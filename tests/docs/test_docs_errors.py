@@ -12,6 +12,7 @@ from adapters.http import error_pages
 HEADINGS = ["What happened", "Why", "What the hub did", "What you can do"]
 MADE_AT_RUN_TIME = {
     "civil-event-invalid": ("registry/people/store.py", "-invalid"),
+    "household-invalid": ("registry/people/store.py", "-invalid"),
     "person-invalid": ("registry/people/store.py", "-invalid"),
 }
 """Codes put together from parts, which no scan can see: where, and the part that must still stand there."""

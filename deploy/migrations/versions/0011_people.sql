@@ -1,7 +1,8 @@
 -- People: when each membership was said, and what changed of whom.
 
--- The time of the fact a membership comes from: an older one that arrives late changes nothing.
-ALTER TABLE membership ADD COLUMN said_at timestamptz NOT NULL DEFAULT now();
+-- The time of the fact each part of a membership comes from: an older one that arrives late changes nothing of it.
+ALTER TABLE membership ADD COLUMN start_said_at timestamptz, ADD COLUMN end_said_at timestamptz,
+    ADD COLUMN roles_said_at timestamptz;
 
 -- Each version of a registrant: who made it, and what it changed. It outlives the registrant, so it refers to none.
 CREATE TABLE registrant_change (
