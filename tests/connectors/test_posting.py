@@ -126,9 +126,12 @@ async def test_a_connection_that_ends_without_an_answer_sends_nothing_a_second_t
     assert peer.bodies == [b"1", b"2"]
 
 
-async def test_an_answer_past_the_deadline_is_unknown_and_never_taken_for_that_of_the_next() -> None:
+@pytest.mark.parametrize("head", [b"Content-Length: 5\r\n", b""], ids=["counted", "until-closed"])
+async def test_an_answer_past_the_deadline_is_unknown_and_never_taken_for_that_of_the_next(
+    head: bytes,
+) -> None:
     peer = Peer()
-    half = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab"
+    half = b"HTTP/1.1 200 OK\r\n" + head + b"\r\nab"
     async with peer.serve(half, OK) as url, posting(url) as way:
         with pytest.raises(Unknown):
             await way.post({}, b"1", soon(0.3))
