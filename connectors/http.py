@@ -65,24 +65,25 @@ async def http_request(
         async with session.request(
             method, url, data=body, headers=headers, allow_redirects=False, timeout=limit
         ) as response:
-            text, cut = await _read(response)
+            text, cut = await read_reply(response.content)
+            if cut:
+                response.close()
             return Reply(response.status, response.headers, text, cut, time.perf_counter() - started)
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise map_http_failure(error, URL(url).host or "") from None
 
 
-async def _read(response: aiohttp.ClientResponse) -> tuple[bytes, bool]:
-    stream = response.content
+async def read_reply(stream: aiohttp.StreamReader) -> tuple[bytes, bool]:
+    """Return the body of an answer, at most 64 KiB, and whether there was more; a cut one's connection is of no further use."""
     if stream.is_eof() and not stream.total_bytes:
         return b"", False
     chunks, size = [], 0
-    async for chunk in stream.iter_any():
+    while chunk := await stream.readany():
         chunks.append(chunk)
         size += len(chunk)
         if size > MAX_REPLY:
-            response.close()
             return b"".join(chunks)[:MAX_REPLY], True
-    return b"".join(chunks), False
+    return (chunks[0] if len(chunks) == 1 else b"".join(chunks)), False
 
 
 def map_http_failure(error: BaseException, host: str) -> HubError:

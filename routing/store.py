@@ -115,18 +115,19 @@ JOIN message m ON m.id = g.message_id RETURNING route
 """
 
 # A pointer may be lost with a broker's disk, or parked behind an earlier message that has ended since: point again. Each
-# is pointed to at most once in `$1`, so that a long backlog does not fill the broker with copies.
+# is pointed to at most once in `$1`, so that a long backlog does not fill the broker with copies. Those pointed to longest
+# ago come first, so that the search can end with the last one renewed instead of looking at the whole backlog.
 _POINT_AGAIN: Final = """
 WITH lost AS (
     SELECT d.id, d.message_id, d.route FROM delivery d
     WHERE d.ended_at IS NULL AND d.state IN ('queued', 'waiting')
-      AND greatest(d.pointed_at, d.next_at) < now() - $1::interval
+      AND d.pointed_at < now() - $1::interval AND (d.next_at IS NULL OR d.next_at < now() - $1::interval)
       AND ($3::text[] IS NULL OR d.route = ANY($3::text[]))
       AND NOT EXISTS (SELECT 1 FROM outbox o WHERE o.delivery_id = d.id)
       AND (d.order_key IS NULL OR NOT EXISTS (
           SELECT 1 FROM delivery e WHERE e.route = d.route AND e.order_key = d.order_key AND e.ended_at IS NULL
           AND e.seq < d.seq))
-    ORDER BY d.seq LIMIT $2 FOR UPDATE SKIP LOCKED
+    ORDER BY d.pointed_at, d.seq LIMIT $2 FOR UPDATE SKIP LOCKED
 ), marked AS (
     UPDATE delivery d SET pointed_at = now() FROM lost WHERE d.id = lost.id
 )
@@ -385,6 +386,8 @@ class Sweeper:
             again: list[asyncpg.Record] = []
             if time.monotonic() - self._pointed >= self._lost_after / 3:
                 self._pointed = time.monotonic()
+                # What is lost is mostly nothing, and a plan that does not know the bounds reads the whole backlog for it.
+                await connection.execute("SET LOCAL plan_cache_mode = force_custom_plan")
                 lost = timedelta(seconds=self._lost_after)
                 again = await connection.fetch(_POINT_AGAIN, lost, 2000, list(idle_routes))
                 again += await connection.fetch(_POINT_AGAIN, lost * 30, 200, None)

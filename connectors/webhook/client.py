@@ -9,12 +9,12 @@ from pathlib import Path
 from typing import Final
 
 import orjson
-from multidict import CIMultiDict
 from yarl import URL
 
 from connectors.errors import ConfigError
 from connectors.http import Reply, http_request
 from connectors.network import AddressGuard, GuardedResolver, open_session
+from connectors.posting import Posting
 
 _CODE: Final = re.compile(r"(?!.*[0-9]{5})[a-z][a-z0-9]*(?:[-_.][a-z0-9]+){1,5}")
 _CODE_CHARS: Final = 40
@@ -46,6 +46,7 @@ class WebhookClient:
         *,
         connections: int,
         connect_timeout: float,
+        fixed: Mapping[str, str],
         tls: ssl.SSLContext | None = None,
     ) -> None:
         self._url = URL(url)
@@ -59,22 +60,25 @@ class WebhookClient:
             resolver=GuardedResolver(guard),
             tls=tls,
         )
+        self._fixed = fixed
+        self._posting = Posting(self._session, self._url, fixed, connect_timeout=connect_timeout)
 
     async def close(self) -> None:
         """Close all connections."""
         await self._session.close()
 
-    async def request(
-        self, method: str, headers: Mapping[str, str] | CIMultiDict[str], body: bytes | None, deadline: float
-    ) -> Reply:
-        """Make one request; raises `Unavailable` when nothing was sent and `Unknown` when something was and no answer came."""
+    async def post(self, headers: Mapping[str, str], body: bytes, deadline: float) -> Reply:
+        """Post one body; raises `Unavailable` when nothing was sent and `Unknown` when something was and no answer came."""
+        return await self._posting.post(headers, body, deadline)
+
+    async def probe(self, method: str, deadline: float) -> Reply:
+        """Make one request without a body; raises as `post` does."""
         return await http_request(
             self._session,
             method,
             self._url,
             deadline=deadline,
-            headers=headers,
-            body=body,
+            headers=self._fixed,
             connect_timeout=self._connect_timeout,
         )
 

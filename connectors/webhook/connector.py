@@ -62,6 +62,7 @@ class WebhookConnector:
             settings.guard(),
             connections=settings.connections,
             connect_timeout=settings.connect_timeout,
+            fixed=self._fixed,
             tls=tls,
         )
         health = await self._ask_endpoint()
@@ -90,7 +91,7 @@ class WebhookConnector:
             name, value = self._signer(message_id, headers[TIMESTAMP_HEADER], body)
             headers[name] = value
         started_at = datetime.now(UTC)
-        reply = await self._ready().request("POST", headers, body, deadline)
+        reply = await self._ready().post(headers, body, deadline)
         status = reply.status
         repeated = status == 409 and self._settings.conflict_is_repeat
         if not 200 <= status < 300 and not repeated:
@@ -124,10 +125,9 @@ class WebhookConnector:
             raise Unavailable(f"Target {self._target} is not open; nothing was sent.", code="target-closed")
         return self._client
 
-    def _encode(self, message: Message) -> tuple[bytes, CIMultiDict[str]]:
-        headers = self._fixed.copy()
-        headers[ID_HEADER] = str(message.id)
-        headers[TIMESTAMP_HEADER] = str(int(time.time()))
+    def _encode(self, message: Message) -> tuple[bytes, dict[str, str]]:
+        """Return the body and the headers that are this message's own."""
+        headers = {ID_HEADER: str(message.id), TIMESTAMP_HEADER: str(int(time.time()))}
         if message.traceparent is not None:
             headers["traceparent"] = message.traceparent
         if self._settings.mode == "structured":
@@ -171,7 +171,7 @@ class WebhookConnector:
         deadline = asyncio.get_running_loop().time() + _OPEN_SECONDS
         try:
             async with asyncio.timeout_at(deadline):
-                reply = await self._ready().request(self._settings.probe_method, self._fixed, None, deadline)
+                reply = await self._ready().probe(self._settings.probe_method, deadline)
         except TimeoutError:
             return Health(False, f"The endpoint of {self._target} gave no answer in time.", _OPEN_SECONDS)
         except Unavailable as error:
