@@ -17,13 +17,16 @@ from typing import Any
 import asyncpg
 
 from adapters import fitting
+from adapters.jobs import kinds
 from canonical_model.errors import ConfigError, HubError
 from canonical_model.message import uuid7
 from connectors.discovery import discover
 from connectors.runtime import ConnectorRuntime
 from connectors.targets import load_targets
 from mappings.engine import MappingStore
+from registry.attributes import Catalog, load_catalog
 from registry.audit import Sealer
+from registry.jobs import JobRunner, JobStore
 from registry.logs import log
 from registry.objects import ObjectStore, open_object_store
 from registry.people import PeopleStore
@@ -83,7 +86,9 @@ class Hub:
         self.intake: Intake
         self.broker: Broker
         self.targets: ConnectorRuntime | None = None
+        self.catalog: Catalog
         self.people: PeopleStore
+        self.jobs: JobStore
         self._relay: Relay | None = None
         self._worker: Worker | None = None
         self._tasks: list[asyncio.Task[None]] = []
@@ -137,11 +142,14 @@ class Hub:
             claim_check_bytes=settings.claim_check_bytes,
             group_commit_ms=settings.group_commit_ms,
         )
+        self.jobs = JobStore(self.pool)
+        self.catalog = await load_catalog(self.pool)
         self.people = PeopleStore(
             self.pool,
             self.vault,
             self.vault.blind,
             tokens=partial(registrant_tokens, self.vault.blind),
+            declared={*self.catalog.declared("individual"), *self.catalog.declared("group")},
             nested=settings.nested_groups,
             region=settings.region,
         )
@@ -182,9 +190,16 @@ class Hub:
                 prefetch=settings.prefetch,
             )
             await self._worker.start()
+            runner = self.runner()
+            runner.start()
+            self._closers.append(runner.stop)
         self._tasks.append(asyncio.create_task(self._keep_house(), name="housekeeping"))
         self._tasks.append(asyncio.create_task(self._seal(), name="sealing"))
         self._tasks.append(asyncio.create_task(metrics.sample_backlog(self.pool), name="backlog"))
+
+    def runner(self) -> JobRunner:
+        """Return a runner of every kind of job; a command runs one job with it, a worker all of them."""
+        return JobRunner(self.pool, self.id, kinds(self.vault), parallel=self.settings.job_parallel)
 
     async def close(self) -> None:
         """Stop taking, finish what is under way, then release everything; safe to call twice."""

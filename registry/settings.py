@@ -106,6 +106,7 @@ class HubSettings(BaseSettings):
     prefetch: Annotated[int, Field(ge=1, le=5000)] = Field(
         200, description="Parcels a worker holds per route."
     )
+    job_parallel: Annotated[int, Field(ge=1, le=32)] = Field(2, description="Jobs a worker runs at once.")
     rate_limit: Annotated[float, Field(gt=0)] = Field(
         2000, description="Messages a second each partner may send."
     )

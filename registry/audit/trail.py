@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final
 from uuid import UUID
@@ -21,13 +21,20 @@ LIMIT: Final = 200
 PURPOSE_LIMIT: Final = 200
 _COLUMNS: Final = "id, at, actor, action, object_type, object_id, outcome, request_id, details"
 _SECONDS: Final = 20.0
-# A registrant that was merged into another is part of what is known of that one.
-_WHO: Final = f"""
-SELECT {_COLUMNS} FROM audit_event
-WHERE object_type IN ('registrant', 'person') AND object_id = ANY (
-        SELECT $1::uuid::text UNION ALL SELECT id::text FROM registrant WHERE merged_into = $1)
-    AND id < $2 AND (NOT $3 OR action ~ '\\.(read|reveal|find|export)$')
-ORDER BY id DESC LIMIT $4
+# A registrant that was merged into another is part of what is known of that one; a search has one event for all it showed.
+_WHO: Final = rf"""
+WITH self AS (SELECT $1::uuid::text AS id UNION ALL SELECT id::text FROM registrant WHERE merged_into = $1),
+found AS (
+    (SELECT {_COLUMNS} FROM audit_event
+     WHERE object_type IN ('registrant', 'person', 'group') AND object_id = ANY (ARRAY(SELECT id FROM self)) AND id < $2
+        AND (NOT $3 OR action ~ '\.(read|reveal|find|export)$')
+     ORDER BY id DESC LIMIT $4)
+    UNION ALL
+    (SELECT {_COLUMNS} FROM audit_event
+     WHERE action = 'registrant.search' AND details -> 'shown' ?| ARRAY(SELECT id FROM self) AND id < $2
+     ORDER BY id DESC LIMIT $4)
+)
+SELECT * FROM found ORDER BY id DESC LIMIT $4
 """
 _SEALED: Final = """
 SELECT c.number FROM audit_event e JOIN audit_checkpoint c
@@ -133,7 +140,7 @@ class AuditTrail:
             rows = await self._pool.fetch(
                 _WHO, registrant_id, before or _LAST, looks, min(limit, LIMIT), timeout=_SECONDS
             )
-        return [TrailEvent(**dict(row)) for row in rows]
+        return [_alone(TrailEvent(**dict(row))) for row in rows]
 
     async def reveal(
         self, id_: UUID, *, purpose: str, actor: str, request_id: str | None = None
@@ -170,3 +177,11 @@ class AuditTrail:
         )
         key = await self._vault.key(row["key_id"] if row else 0)
         return open_values(key, id_, row["sealed"] if row else b"", digest)
+
+
+def _alone(event: TrailEvent) -> TrailEvent:
+    """Return a search's event without the others it showed: who saw one person is no list of who else was seen."""
+    shown = (event.details or {}).get("shown")
+    if not isinstance(shown, list):
+        return event
+    return replace(event, details={**(event.details or {}), "shown": len(shown)})

@@ -9,6 +9,7 @@ from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
+import orjson
 from asyncpg.pool import PoolConnectionProxy
 
 from canonical_model.message import uuid7_floor
@@ -70,6 +71,11 @@ class Report:
         """Return the report with `first`, the first broken link."""
         found = asdict(self)
         return {"whole": self.whole, "first": found["breaks"][0] if self.breaks else None, **found}
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report in JSON values, as the result of a job holds it."""
+        read: dict[str, Any] = orjson.loads(orjson.dumps(self.as_dict(), option=orjson.OPT_UTC_Z))
+        return read
 
     def add(self, kind: str, checkpoint: int, event: UUID | None = None) -> None:
         """Name one more break, up to a bound."""

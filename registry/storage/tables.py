@@ -39,8 +39,10 @@ __all__ = [
     "audit_sealed",
     "civil_event",
     "compiled",
+    "consent",
     "data_key",
     "delivery",
+    "idempotency_key",
     "job",
     "membership",
     "message",
@@ -51,6 +53,7 @@ __all__ = [
     "registrant_identifier",
     "registrant_search",
     "registrant_vault",
+    "vocabulary",
     "worker",
 ]
 
@@ -255,6 +258,7 @@ area = Table(
     Column("area_sqkm", DOUBLE_PRECISION, nullable=True),
     _flag("active"),
     _at("updated_at"),
+    _integer("version"),
 )
 
 registrant = Table(
@@ -361,6 +365,19 @@ registrant_event = Table(
     _at("recorded_at"),
 )
 
+civil_event = Table(
+    "civil_event",
+    METADATA,
+    _uuid("id", key=True),
+    _uuid("person_id"),
+    _text("event_type"),
+    _day("event_date", nullable=True),
+    _text("source"),
+    _big("key_id"),
+    _bytes("sealed"),
+    _at("recorded_at"),
+)
+
 job = Table(
     "job",
     METADATA,
@@ -375,25 +392,58 @@ job = Table(
     Column("total", BigInteger, nullable=True),
     Column("result", JSONB, nullable=True),
     Column("error", JSONB, nullable=True),
-    _flag("cancel"),
+    Column("cancel", Boolean, nullable=False),
     _uuid("worker", nullable=True),
     _at("beat_at", nullable=True),
     _at("created_at"),
     _at("started_at", nullable=True),
     _at("ended_at", nullable=True),
+    _small("attempts"),
+    _at("next_at", nullable=True),
+    _at("claimed_at", nullable=True),
+    _big("claimed_done"),
 )
 
-civil_event = Table(
-    "civil_event",
+idempotency_key = Table(
+    "idempotency_key",
+    METADATA,
+    _text("partner", key=True),
+    _bytes("key_hash", key=True),
+    _bytes("body_hash"),
+    Column("status", SmallInteger, nullable=True),
+    _text("location", nullable=True),
+    Column("key_id", BigInteger, nullable=True),
+    _bytes("sealed", nullable=True),
+    _at("made_at"),
+)
+
+consent = Table(
+    "consent",
     METADATA,
     _uuid("id", key=True),
-    _uuid("person_id"),
-    _text("event_type"),
-    _day("event_date", nullable=True),
+    _uuid("registrant_id"),
+    _text("recipient"),
+    _text("purpose"),
+    _text("status"),
+    _at("status_at"),
+    _at("valid_from", nullable=True),
+    _at("valid_until", nullable=True),
+    _text("legal_basis", nullable=True),
     _text("source"),
-    _big("key_id"),
-    _bytes("sealed"),
-    _at("recorded_at"),
+    _integer("version"),
+    _at("created_at"),
+)
+
+vocabulary = Table(
+    "vocabulary",
+    METADATA,
+    _text("namespace", key=True),
+    _text("code", key=True),
+    Column("display", JSONB, nullable=False),
+    _text("parent", nullable=True),
+    Column("active", Boolean, nullable=False),
+    _integer("version"),
+    _at("updated_at"),
 )
 
 attribute_schema = Table(

@@ -432,5 +432,11 @@ async def test_who_saw_a_record_includes_what_was_merged_into_it(trail: Trail) -
         trail.pool,
         AuditEvent("clinic", "registrant.reveal", "registrant", str(merged), details={"purpose": "p"}),
         AuditEvent("clinic", "registrant.reveal", "registrant", str(uuid7())),
+        AuditEvent(
+            "desk", "registrant.search", "registrant", "*", details={"shown": [str(uuid7()), str(kept)]}
+        ),
+        AuditEvent("desk", "registrant.search", "registrant", "*", details={"shown": [str(uuid7())]}),
     )
-    assert [each.object_id for each in await AuditTrail(trail.pool, trail.vault).who(kept)] == [str(merged)]
+    seen = await AuditTrail(trail.pool, trail.vault).who(kept, looks=True)
+    assert [(each.actor, each.object_id) for each in seen] == [("desk", "*"), ("clinic", str(merged))]
+    assert (seen[0].details or {})["shown"] == 2
