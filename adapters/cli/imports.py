@@ -2,31 +2,46 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from hashlib import file_digest, sha256
 from pathlib import Path
-from typing import IO, Annotated, Any
+from typing import IO, Annotated, Any, Final
+from uuid import UUID
 
+import asyncpg
 import orjson
 import typer
 from pydantic import ValidationError
 from rich.markup import escape
 from rich.table import Table
 
-from adapters.cli.output import OUT, print_json
+from adapters.cli.output import OUT, print_json, progress
+from adapters.cli.store import actor
+from adapters.hub import Hub
 from canonical_model.errors import Refused
+from canonical_model.message import uuid7
 from registry.imports.columns import ColumnMapping, Kind
 from registry.imports.corrections import CorrectionFile
 from registry.imports.files import Format
-from registry.imports.run import Counts, Reading, Source, check, propose
+from registry.imports.run import Counts, Import, Reading, Source, check, propose
+from registry.imports.store import ImportStore
 from registry.imports.templates import TEMPLATES, own_template
+from registry.imports.writing import PeopleWriter
+from registry.jobs import Job, JobRunner, JobStore
+from registry.jobs.store import not_found
+from registry.settings import load_settings
 
 app = typer.Typer(
     help="Import people and groups from CSV, XLSX and NDJSON.", no_args_is_help=True, rich_markup_mode=None
 )
+
+KIND: Final = "import-here"
+"""The kind of an import's job: only the command that has the file can run it."""
 
 File = Annotated[
     Path, typer.Argument(metavar="FILE", help="A CSV, XLSX or NDJSON file.", exists=True, dir_okay=False)
@@ -144,6 +159,179 @@ def check_command(
     say(counts, as_json, {"mapping": reading.mapping.name})
     if counts.untaken:
         raise typer.Exit(1)
+
+
+@app.command("run")
+def run_command(
+    file: File,
+    mapping: MappingOption = None,
+    kind: KindOption = Kind.INDIVIDUAL,
+    format: FormatOption = None,
+    encoding: Encoding = None,
+    sheet: Sheet = None,
+    origin: Annotated[
+        str, typer.Option("--source", help="Who vouches for the rows, as people's records will say.")
+    ] = "import",
+    problems: Annotated[
+        Path | None, typer.Option("--problems", help="Write the rows that were not taken to this CSV file.")
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Import a file that was imported before, with the same mapping.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write a file's people or groups to the registry: new ones are made, known ones (by identifier) updated.
+
+    Broken off, the same command goes on where it was; finished, it says so and does nothing unless --again is given.
+
+    Example: hub import run people.csv --source ministry-survey --problems mend.csv
+    """
+    source = Source(file, format, encoding, sheet)
+    settings = load_settings()
+
+    async def whole() -> Job:
+        hub = Hub(settings)
+        await hub.open(deliver=False)
+        try:
+            found = await _mapping(hub, source, mapping, kind)
+            reading = Reading(
+                found, hub.catalog.declared(found.kind.value), await known_areas(hub.pool), settings.region
+            )
+            job = await _run(hub, source, reading, origin, again)
+            if problems is not None:
+                store = ImportStore(hub.pool, hub.vault)
+                with correction_file(problems, source) as out:
+                    assert out is not None
+                    async for one in store.kept(job.id):
+                        out.write(one.number, one.cells, one.problems)
+            return job
+        finally:
+            await hub.close()
+
+    job = asyncio.run(whole())
+    if job.state == "failed" and job.error is not None:
+        raise Refused(str(job.error["detail"]), code=str(job.error["code"]), remedy=job.error.get("remedy"))
+    counts = Counts.of(job.result) if job.result else Counts()
+    say(counts, as_json, {"job": str(job.id), "state": job.state})
+    if counts.untaken:
+        raise typer.Exit(1)
+
+
+async def _mapping(hub: Hub, source: Source, name: str | None, kind: Kind) -> ColumnMapping:
+    if name is None:
+        return propose(source, kind, [*hub.catalog.declared(kind.value)])
+    try:
+        return find_mapping(source, name, kind)
+    except Refused as refused:
+        if refused.code != "import-mapping-missing":
+            raise
+    return await ImportStore(hub.pool, hub.vault).get(name)
+
+
+async def _run(hub: Hub, source: Source, reading: Reading, origin: str, again: bool) -> Job:
+    """Run the import here, going on with one of the same file and mapping that was broken off."""
+    digest = await asyncio.to_thread(_digest, source.path)
+    told = sha256(reading.mapping.model_dump_json().encode() + origin.encode()).hexdigest()[:16]
+    once = f"import:{digest[:32]}:{told}"
+    params = {"mapping": reading.mapping.name, "source": origin, "file": digest[:32]}
+    store = JobStore(hub.pool)
+    submitted = await store.submit(KIND, actor=actor(), params=params, once=once)
+    if not submitted.created and submitted.job.state in {"done", "failed", "cancelled"}:
+        if submitted.job.state == "done" and not again:
+            raise Refused(
+                f"This file was imported with this mapping by job {submitted.job.id}. Nothing was done.",
+                code="import-done-before",
+                remedy="Give --again to import it once more; known people are updated, not doubled.",
+            )
+        submitted = await store.submit(KIND, actor=actor(), params=params, once=f"{once}:{uuid7()}")
+    write = PeopleWriter(hub.people.writer, source=origin, actor=actor(), at=submitted.job.created_at)
+    work = Import(hub.pool, ImportStore(hub.pool, hub.vault), write, source, reading)
+    runner = JobRunner(hub.pool, hub.id, {KIND: work.run})
+    with progress() as bars:
+        return await runner.run(submitted.job.id, lambda done, total: bars("rows", done, total))
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return file_digest(file, "sha256").hexdigest()
+
+
+async def known_areas(pool: asyncpg.Pool) -> Callable[[str], bool] | None:
+    """Return what says whether an area is known, None while the hub knows none at all."""
+    codes = frozenset(row["code"] for row in await pool.fetch("SELECT code FROM area"))
+    return codes.__contains__ if codes else None
+
+
+@app.command("problems")
+def problems_command(
+    job: Annotated[str, typer.Argument(metavar="JOB", help="The import's job, as `hub import run` said.")],
+    file: Annotated[
+        Path,
+        typer.Option("--of", help="The file that was imported, for its header.", exists=True, dir_okay=False),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="CSV file to write.")],
+) -> None:
+    """Write the rows that an import did not take, with what is wrong, to be mended and imported again.
+
+    Example: hub import problems 0197c0de-0000-7000-8000-000000000000 --of people.csv -o mend.csv
+    """
+    try:
+        id_ = UUID(job)
+    except ValueError:
+        raise not_found() from None
+
+    async def whole() -> int:
+        hub = Hub(load_settings())
+        await hub.open(deliver=False)
+        try:
+            written = 0
+            with correction_file(output, Source(file)) as out:
+                assert out is not None
+                async for one in ImportStore(hub.pool, hub.vault).kept(id_):
+                    out.write(one.number, one.cells, one.problems)
+                    written += 1
+            return written
+        finally:
+            await hub.close()
+
+    OUT.print(f"{asyncio.run(whole()):,} rows written to {output}.", markup=False)
+
+
+@app.command("mappings")
+def mappings_command(
+    save: Annotated[
+        Path | None,
+        typer.Option("--save", help="Keep the mapping of this JSON file by its name.", exists=True),
+    ] = None,
+    remove: Annotated[str | None, typer.Option("--remove", help="Forget a saved mapping.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the mappings that come with the hub and those that were saved; keep or forget one.
+
+    Example: hub import mappings --save people.mapping.json
+    """
+
+    async def whole() -> list[tuple[str, str, bool]]:
+        hub = Hub(load_settings())
+        await hub.open(deliver=False)
+        try:
+            store = ImportStore(hub.pool, hub.vault)
+            if save is not None:
+                await store.save(find_mapping(Source(save), str(save), Kind.INDIVIDUAL), actor())
+            if remove is not None:
+                await store.remove(remove)
+            return await store.names()
+        finally:
+            await hub.close()
+
+    found = asyncio.run(whole())
+    if as_json:
+        print_json([{"name": name, "kind": kind, "builtin": builtin} for name, kind, builtin in found])
+        return
+    table = Table("mapping", "rows are", "comes with the hub")
+    for name, kind, builtin in found:
+        table.add_row(name, kind, "yes" if builtin else "")
+    OUT.print(table)
 
 
 def find_mapping(source: Source, name: str | None, kind: Kind) -> ColumnMapping:

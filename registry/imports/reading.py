@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from canonical_model.household import Household
 from canonical_model.person import Person
+from registry.attributes import Attribute, ValueType
 from registry.imports import values
 from registry.imports.columns import Column, ColumnMapping, Kind
 from registry.imports.corrections import unquoted
@@ -48,16 +49,6 @@ class RowRead:
     problems: list[Problem] = field(default_factory=list)
 
 
-@dataclass(frozen=True, slots=True)
-class AttributeType:
-    """How the cells of a declared attribute are read."""
-
-    type: str
-    """`string`, `integer`, `number`, `boolean`, `date` or `array` (of strings)."""
-    values: frozenset[str] | None = None
-    """The only words there are, for a code list."""
-
-
 Setter = Callable[[dict[str, Any], str], None]
 
 
@@ -73,7 +64,7 @@ class RowReader:
         mapping: ColumnMapping,
         meaning: Sequence[Column | None],
         *,
-        attributes: Mapping[str, AttributeType] | None = None,
+        attributes: Mapping[str, Attribute] | None = None,
         areas: Callable[[str], bool] | None = None,
         region: str | None = None,
     ) -> None:
@@ -262,16 +253,15 @@ class RowReader:
         name = column.attribute
         assert name is not None
         declared = self._attributes.get(name)
-        kind = declared.type if declared is not None else "string"
-        readers: dict[str, values.Reader] = {
-            "integer": values.whole,
-            "number": values.number,
-            "boolean": values.boolean,
-            "date": values.day(column.dates or self._mapping.dates),
+        readers: dict[ValueType, values.Reader] = {
+            ValueType.INTEGER: values.whole,
+            ValueType.NUMBER: values.number,
+            ValueType.BOOLEAN: values.boolean,
+            ValueType.DATE: values.day(column.dates or self._mapping.dates),
         }
-        read = readers.get(kind, str)
+        read = readers.get(declared.type, str) if declared is not None else str
         codes = {values.word(key): value for key, value in column.codes.items()}
-        allowed = declared.values if declared is not None else None
+        allowed = declared.codes if declared is not None else None
         by_word = {values.word(one): one for one in allowed} if allowed is not None else None
 
         def put(said: dict[str, Any], text: str) -> None:
@@ -282,7 +272,7 @@ class RowReader:
                 except KeyError:
                     raise ValueError("The word is not on the attribute's code list.") from None
             place = said.setdefault("attributes", {})
-            if kind == "array" or column.separator:
+            if column.separator:
                 place.setdefault(name, []).append(value)
             else:
                 place[name] = value

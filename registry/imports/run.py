@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Final, Protocol
-from uuid import UUID
+from typing import Any, Final, Protocol
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from canonical_model.errors import HubError
+from registry.attributes import Attribute
 from registry.imports.columns import Column, ColumnMapping, Kind, fit, suggest
 from registry.imports.corrections import OWN
 from registry.imports.files import Format, Problem, Row, Table, open_table
-from registry.imports.reading import AttributeType, RowRead, RowReader
+from registry.imports.reading import RowRead, RowReader
 from registry.imports.store import ImportStore, Untaken
 from registry.imports.templates import matching
+from registry.jobs import JobContext
 from registry.storage.database import database_errors
 
 Connection = asyncpg.Connection | PoolConnectionProxy
@@ -33,8 +34,8 @@ SAMPLE: Final = 200
 class Writer(Protocol):
     """Writes the people and groups of a chunk; `registry.people` has the real one."""
 
-    async def __call__(self, connection: Connection, drafts: Sequence[RowRead]) -> Sequence[bool | HubError]:
-        """Write all drafts in the caller's transaction; say for each whether it is new, or why it was not taken."""
+    async def __call__(self, connection: Connection, rows: Sequence[RowRead]) -> Sequence[bool | HubError]:
+        """Write all rows in the caller's transaction; say for each whether it is new, or why it was not taken."""
         ...
 
 
@@ -48,6 +49,18 @@ class Counts:
     untaken: int = 0
     codes: dict[str, int] = field(default_factory=dict)
     """How often each problem came up."""
+
+    @classmethod
+    def of(cls, said: Mapping[str, Any]) -> Counts:
+        """Return the counts of a saved position."""
+        return cls(said["rows"], said["created"], said["updated"], said["untaken"], dict(said["codes"]))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the counts as a position or a result keeps them."""
+        return {
+            "rows": self.rows, "created": self.created, "updated": self.updated, "untaken": self.untaken,
+            "codes": self.codes,
+        }  # fmt: skip
 
     def refuse(self, problems: Sequence[Problem]) -> None:
         """Count a row that was not taken."""
@@ -92,7 +105,7 @@ class Reading:
     """What rows are read with."""
 
     mapping: ColumnMapping
-    attributes: dict[str, AttributeType] = field(default_factory=dict)
+    attributes: Mapping[str, Attribute] = field(default_factory=dict)
     areas: Callable[[str], bool] | None = None
     region: str | None = None
 
@@ -150,46 +163,34 @@ class Import:
         self._reading = reading
         self._chunk = chunk
 
-    async def run(
-        self,
-        job_id: UUID,
-        counts: Counts,
-        *,
-        after: int = 0,
-        save: Callable[[Connection, int, Counts], object],
-        stopped: Callable[[], bool] = lambda: False,
-    ) -> Counts:
-        """Write every row behind number `after`; `save` notes position and counts in the transaction of each chunk.
+    async def run(self, context: JobContext) -> dict[str, Any]:
+        """Write every row behind the job's position, and return what became of all rows; the handler of a job.
 
-        `save(connection, last row number, counts)` returns an awaitable. `stopped` is asked between chunks. Raises `Refused`
-        when the file cannot be read on, `Unavailable` when the database went away: the chunks before stay.
+        Raises `Refused` when the file cannot be read on, `Unavailable` when the database went away: the chunks before stay.
         """
+        after, counts = 0, Counts()
+        if context.position is not None:
+            after, counts = context.position["row"], Counts.of(context.position["counts"])
         with self._source.open() as table:
             reader = self._reading.reader(table.header)
             rows = (row for row in table.rows if row.number > after)
             # While the database writes one chunk, a thread reads the next.
             coming = asyncio.create_task(asyncio.to_thread(self._read, reader, rows))
             try:
-                while True:
-                    chunk = await coming
-                    if not chunk or stopped():
-                        return counts
+                while not context.cancelled and (chunk := await coming):
                     coming = asyncio.create_task(asyncio.to_thread(self._read, reader, rows))
-                    await self._take(job_id, chunk, counts, save)
+                    counts = await self._take(context, chunk, counts)
             finally:
-                coming.cancel()
+                # The thread goes through the open file, so it has to end before the file is closed.
                 await asyncio.gather(coming, return_exceptions=True)
+        return counts.as_dict()
 
     def _read(self, reader: RowReader, rows: Iterator[Row]) -> list[tuple[Row, RowRead]]:
         return [(row, reader.read(row)) for row in islice(rows, self._chunk)]
 
     async def _take(
-        self,
-        job_id: UUID,
-        chunk: Sequence[tuple[Row, RowRead]],
-        counts: Counts,
-        save: Callable[[Connection, int, Counts], object],
-    ) -> None:
+        self, context: JobContext, chunk: Sequence[tuple[Row, RowRead]], counts: Counts
+    ) -> Counts:
         new = Counts(
             counts.rows + len(chunk), counts.created, counts.updated, counts.untaken, dict(counts.codes)
         )
@@ -210,8 +211,6 @@ class Import:
                     new.updated += 1
             for one in untaken:
                 new.refuse(one.problems)
-            await self._store.keep(connection, job_id, untaken)
-            await save(connection, chunk[-1][0].number, new)  # type: ignore[misc]
-        counts.rows, counts.created, counts.updated, counts.untaken, counts.codes = (
-            new.rows, new.created, new.updated, new.untaken, new.codes,
-        )  # fmt: skip
+            await self._store.keep(connection, context.id, untaken)
+            await context.save(connection, {"row": chunk[-1][0].number, "counts": new.as_dict()}, new.rows)
+        return new

@@ -16,6 +16,7 @@ from canonical_model.errors import HubError, Refused
 from canonical_model.household import Household, Membership, MembershipRole
 from canonical_model.identifiers import Identifier
 from canonical_model.message import uuid7
+from canonical_model.person import Person
 from registry.imports.reading import RowRead
 from registry.people.drafts import Draft
 from registry.people.writing import Writer
@@ -66,15 +67,9 @@ class PeopleWriter:
             answers[place] = error
         return answers
 
-    def _draft(self, value: object, new_id: UUID) -> Draft:
-        person = value
+    def _draft(self, value: Person | Household, new_id: UUID) -> Draft:
         return Draft(
-            person,  # type: ignore[arg-type]
-            self._source,
-            self._actor,
-            self._at,
-            new_id=new_id,
-            unidentified=not person.identifiers,  # type: ignore[attr-defined]
+            value, self._source, self._actor, self._at, new_id=new_id, unidentified=not value.identifiers
         )
 
     def _place(self, groups: dict[tuple[str, str], _Group], place: int, row: RowRead, person: UUID) -> None:

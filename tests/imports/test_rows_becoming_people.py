@@ -12,10 +12,11 @@ from pydantic import ValidationError
 
 from canonical_model.household import Household
 from canonical_model.person import Person
+from registry.attributes import Attribute, ValueType
 from registry.imports.columns import Column, ColumnMapping, DateOrder, Kind, date_order, fit, suggest
 from registry.imports.corrections import CorrectionFile
 from registry.imports.files import Row, open_table
-from registry.imports.reading import AttributeType, RowRead, RowReader
+from registry.imports.reading import RowRead, RowReader
 from registry.imports.run import Reading, Source, check, propose
 from registry.imports.templates import TEMPLATES
 
@@ -149,9 +150,8 @@ def test_declared_attributes_are_read_by_their_type() -> None:
         )
     )
     attributes = {
-        "cows": AttributeType("integer"),
-        "roof": AttributeType("string", frozenset({"iron", "thatch"})),
-        "tags": AttributeType("array"),
+        "cows": Attribute("cows", ValueType.INTEGER),
+        "roof": Attribute("roof", ValueType.TEXT, codes=("iron", "thatch")),
     }
     person = _read(
         mapping, {"Name": "A", "Cows": "1,200", "Roof": "tin", "Tags": "a, b"}, attributes=attributes
