@@ -26,10 +26,11 @@ from registry.audit import Sealer
 from registry.logs import log
 from registry.objects import ObjectStore, open_object_store
 from registry.people import PeopleStore
+from registry.people.tokens import registrant_tokens
 from registry.settings import HubSettings
 from registry.storage import migrate, origins, periods
 from registry.storage.database import GONE, database_url, open_pool
-from registry.vault import KeyEncryptionKey, Vault
+from registry.vault import Vault
 from routing import metrics
 from routing.brokers import open_broker
 from routing.brokers.contract import Broker
@@ -121,7 +122,8 @@ class Hub:
                 remedy="Run `hub db upgrade` once; running hubs of the version before keep working meanwhile.",
             )
         await periods.ensure(self.pool, settings.partition)
-        self.vault = Vault(self.pool, KeyEncryptionKey.load(settings))
+        self.vault = await Vault.open(self.pool, settings)
+        self._closers.append(self.vault.close)
         self.objects = open_object_store(settings)
         self._closers.append(self.objects.close)
         self.mappings, self.routes = load_configuration(self.config_dir)
@@ -134,7 +136,8 @@ class Hub:
             claim_check_bytes=settings.claim_check_bytes,
             group_commit_ms=settings.group_commit_ms,
         )
-        self.people = PeopleStore(self.pool, self.vault, self.vault.blind)
+        blind = self.vault.blind
+        self.people = PeopleStore(self.pool, self.vault, blind, tokens=registrant_tokens(blind))
         self._closers.append(self.people.close)
 
     async def _open_flow(self) -> None:

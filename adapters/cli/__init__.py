@@ -17,6 +17,7 @@ GROUPS = {
     "connector": ("adapters.cli.connector", "New, list, check and score connectors."),
     "db": ("adapters.cli.database", "Upgrade and inspect the database schema."),
     "import": ("adapters.cli.imports", "Import people and groups from files."),
+    "keys": ("adapters.cli.keys", "See, make and replace the keys of the vault."),
     "mapping": ("adapters.cli.mapping", "Check mappings, try them, see what they lose."),
     "messages": ("adapters.cli.messages", "List, show and replay messages; dead letters."),
     "partner": ("adapters.cli.partner", "List partners, make their secrets."),

@@ -6,14 +6,16 @@ three and five letters where it is longer. A word of eight letters costs four to
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
 
 from canonical_model.account import Account
 from canonical_model.contact import ContactKind, ContactPoint
+from canonical_model.household import Household
 from canonical_model.names import PersonName
+from canonical_model.person import Person
 from registry.people.identity import normalise
 from registry.people.spelling import Word, sound, words
 from registry.vault import BlindIndex
@@ -53,6 +55,18 @@ def name_tokens(blind: BlindIndex, names: Iterable[PersonName | str]) -> list[in
                 found.update(_part_tokens(blind, part))
     kept = sorted(found)
     return kept if len(kept) <= TOKENS_LIMIT else kept[:TOKENS_LIMIT]
+
+
+def registrant_tokens(blind: BlindIndex) -> Callable[[Person | Household], tuple[list[int], list[int]]]:
+    """Return what makes the tokens of a registrant: of its names, and of its contact points and accounts."""
+
+    def tokens(value: Person | Household) -> tuple[list[int], list[int]]:
+        if isinstance(value, Household):
+            names = [value.name] if value.name else []
+            return name_tokens(blind, names), contact_tokens(blind, value.contact_points)
+        return name_tokens(blind, value.names), contact_tokens(blind, value.contact_points, value.accounts)
+
+    return tokens
 
 
 def contact_tokens(
