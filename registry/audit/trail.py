@@ -21,13 +21,21 @@ LIMIT: Final = 200
 PURPOSE_LIMIT: Final = 200
 _COLUMNS: Final = "id, at, actor, action, object_type, object_id, outcome, request_id, details"
 _SECONDS: Final = 20.0
-# A registrant that was merged into another is part of what is known of that one.
+# A registrant that was merged into another is part of what is known of that one. A search is one event that names all whose names it showed; the second half finds those.
 _WHO: Final = f"""
-SELECT {_COLUMNS} FROM audit_event
-WHERE object_type IN ('registrant', 'person') AND object_id = ANY (
-        SELECT $1::uuid::text UNION ALL SELECT id::text FROM registrant WHERE merged_into = $1)
-    AND id < $2 AND (NOT $3 OR action ~ '\\.(read|reveal|find|export)$')
-ORDER BY id DESC LIMIT $4
+WITH one AS MATERIALIZED (
+    SELECT $1::uuid::text AS id UNION ALL SELECT id::text FROM registrant WHERE merged_into = $1
+)
+SELECT {_COLUMNS} FROM (
+    (SELECT {_COLUMNS} FROM audit_event
+     WHERE object_type IN ('registrant', 'person') AND object_id = ANY (SELECT id FROM one)
+        AND id < $2 AND (NOT $3 OR action ~ '\\.(read|reveal|find|export)$')
+     ORDER BY id DESC LIMIT $4)
+    UNION ALL
+    (SELECT {_COLUMNS} FROM audit_event
+     WHERE action = 'registrant.search' AND details -> 'shown' ?| (SELECT array_agg(id) FROM one) AND id < $2
+     ORDER BY id DESC LIMIT $4)
+) AS e ORDER BY id DESC LIMIT $4
 """
 _SEALED: Final = """
 SELECT c.number FROM audit_event e JOIN audit_checkpoint c
