@@ -10,7 +10,6 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from enum import StrEnum
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ from registry.settings import HubSettings
 from registry.storage import migrate, origins, periods
 from registry.storage.database import GONE, database_url, open_pool
 from registry.storage.orphans import OrphanSweep
-from registry.vault import KeyEncryptionKey, Vault
+from registry.vault import Vault
 from routing import metrics
 from routing.brokers import open_broker
 from routing.brokers.contract import Broker
@@ -129,7 +128,8 @@ class Hub:
                 remedy="Run `hub db upgrade` once; running hubs of the version before keep working meanwhile.",
             )
         await periods.ensure(self.pool, settings.partition)
-        self.vault = Vault(self.pool, KeyEncryptionKey.load(settings))
+        self.vault = await Vault.open(self.pool, settings)
+        self._closers.append(self.vault.close)
         self.objects = open_object_store(settings)
         self._closers.append(self.objects.close)
         self.mappings, self.routes = load_configuration(self.config_dir)
@@ -148,7 +148,7 @@ class Hub:
             self.pool,
             self.vault,
             self.vault.blind,
-            tokens=partial(registrant_tokens, self.vault.blind),
+            tokens=registrant_tokens(self.vault.blind),
             declared={*self.catalog.declared("individual"), *self.catalog.declared("group")},
             nested=settings.nested_groups,
             region=settings.region,
@@ -224,13 +224,14 @@ class Hub:
                 await asyncio.wait_for(self._closers.pop()(), 15)
 
     async def _keep_house(self) -> None:
-        """Make partitions ahead of need, destroy keys whose retention ended, drop what they sealed and what nobody points to."""
+        """Make partitions and keys ahead of need, destroy keys whose retention ended, drop what they sealed and what nobody points to."""
         orphans = OrphanSweep(
             self.pool, self.objects, self.vault.blind.digest("object-store", b"owner").hex()
         )
         while True:
             try:
                 await periods.ensure(self.pool, self.settings.partition)
+                await self.vault.make_ahead()
                 destroyed = await self.vault.destroy_expired()
                 dropped = await periods.drop_ended(self.pool, self.objects)
                 await origins.forget(self.pool, self.settings.origin_retention_days)

@@ -15,9 +15,11 @@ import pytest
 from canonical_model.errors import Refused
 from canonical_model.message import uuid7
 from canonical_model.names import PersonName
+from registry.audit import AuditTrail
+from registry.people import PeopleStore
 from registry.people import search as searching
 from registry.people.search import Found, Search
-from registry.people.tokens import name_tokens
+from registry.people.tokens import name_tokens, registrant_tokens
 from registry.settings import HubSettings
 from registry.storage.database import open_pool
 from registry.storage.periods import ensure
@@ -90,6 +92,31 @@ async def test_the_whole_name_stands_first_then_the_near_ones(
     assert found.complete
 
 
+async def test_beginnings_of_the_words_are_enough_in_any_order(
+    pool: asyncpg.Pool, vault: Vault, search: Search
+) -> None:
+    meant = await put(pool, vault, {"given_name": "Wanjiru", "family_name": "Kamau"})
+    await put(pool, vault, {"given_name": "Wanjiku", "family_name": "Otieno"})
+    found = await search.by_name("kam wanj", **WHY)
+    assert ids(found) == [meant]
+    assert found.candidates[0].score >= 88
+
+
+async def test_what_the_writer_of_registrants_writes_is_found(
+    pool: asyncpg.Pool, vault: Vault, search: Search
+) -> None:
+    people = PeopleStore(pool, vault, vault.blind, tokens=registrant_tokens(vault.blind))
+    person = {
+        "identifiers": [{"id_type": "UIN", "value": "1"}],
+        "names": [{"given_name": "Ada", "family_name": "Eze"}],
+    }
+    written = await people.upsert(person, source="urn:test", message_id=uuid7())
+    found = await search.by_name("Eze Ada", **WHY)
+    assert ids(found) == [written.id]
+    assert found.candidates[0].names == ({"given_name": "Ada", "family_name": "Eze"},)
+    await people.close()
+
+
 async def test_a_name_in_another_script_is_found_and_ranked(
     pool: asyncpg.Pool, vault: Vault, search: Search
 ) -> None:
@@ -144,6 +171,20 @@ async def test_the_trail_has_actor_purpose_and_whose_names_were_shown_and_never_
     assert (row["actor"], row["action"], row["request_id"]) == ("user:ada", "registrant.search", "r1")
     assert row["details"] == {"purpose": "complaint 17", "opened": found.opened, "shown": [str(meant)]}
     assert "Wanjiru" not in repr(found)
+
+
+async def test_who_saw_a_person_tells_of_searches_that_showed_the_name_and_of_no_others(
+    pool: asyncpg.Pool, vault: Vault, search: Search
+) -> None:
+    seen, other = await put(pool, vault, "Wanjiru Kamau"), await put(pool, vault, "Suharto")
+    await search.by_name("Kamau", **WHY)
+    await search.by_name("Suharto", **WHY)
+    trail = AuditTrail(pool, vault)
+    assert [each.details["shown"] for each in await trail.who(seen, looks=True) if each.details] == [
+        [str(seen)]
+    ]
+    assert len(await trail.who(other)) == 1
+    assert await trail.who(uuid7()) == []
 
 
 async def test_a_search_that_opens_nothing_is_in_the_trail_too(pool: asyncpg.Pool, search: Search) -> None:
