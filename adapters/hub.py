@@ -35,7 +35,7 @@ from registry.settings import HubSettings
 from registry.storage import migrate, origins, periods
 from registry.storage.database import GONE, database_url, open_pool
 from registry.storage.orphans import OrphanSweep
-from registry.vault import KeyEncryptionKey, Vault
+from registry.vault import Vault
 from routing import metrics
 from routing.brokers import open_broker
 from routing.brokers.contract import Broker
@@ -129,7 +129,8 @@ class Hub:
                 remedy="Run `hub db upgrade` once; running hubs of the version before keep working meanwhile.",
             )
         await periods.ensure(self.pool, settings.partition)
-        self.vault = Vault(self.pool, KeyEncryptionKey.load(settings))
+        self.vault = await Vault.open(self.pool, settings)
+        self._closers.append(self.vault.close)
         self.objects = open_object_store(settings)
         self._closers.append(self.objects.close)
         self.mappings, self.routes = load_configuration(self.config_dir)

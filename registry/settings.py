@@ -76,6 +76,21 @@ class HubSettings(BaseSettings):
     kek_file: Path | None = Field(
         None, description="File with the 32-byte key-encryption key (base64); generated if unset."
     )
+    kek_url: str | None = Field(
+        None,
+        description="Key of a transit secrets engine that takes the file's place: https://HOST:8200/v1/transit/keys/NAME.",
+    )
+    kek_token_file: Path | None = Field(
+        None, description="File with the token for the key service; read at each call."
+    )
+    kek_ca: Path | None = Field(None, description="CA file that signed the key service's certificate.")
+    kek_old_file: Path | None = Field(
+        None,
+        description="Key file that is accepted beside the one in use, while `hub keys rotate` replaces it.",
+    )
+    kek_old_url: str | None = Field(
+        None, description="Key service that is accepted beside the one in use, while it is replaced."
+    )
     signing_key_file: Path | None = Field(
         None, description="ES256 private key (PEM) that signs tokens; generated if unset."
     )

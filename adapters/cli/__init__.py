@@ -19,6 +19,7 @@ GROUPS = {
     "db": ("adapters.cli.database", "Upgrade and inspect the database schema."),
     "import": ("adapters.cli.imports", "Import people and groups from files."),
     "jobs": ("adapters.cli.jobs", "List, show and cancel long work."),
+    "keys": ("adapters.cli.keys", "See, make and replace the keys of the vault."),
     "mapping": ("adapters.cli.mapping", "Check mappings, try them, see what they lose."),
     "messages": ("adapters.cli.messages", "List, show and replay messages; dead letters."),
     "partner": ("adapters.cli.partner", "List partners, make their secrets."),

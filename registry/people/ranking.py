@@ -13,6 +13,7 @@ from registry.people.spelling import lines
 
 _BORN: Final = 0.1
 """The part of the score that the birth date decides, where one was given."""
+_BEGUN: Final = 88.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,9 +48,14 @@ class Wanted:
 
 
 def _compared(one: str, other: str) -> float:
+    """Return 0 to 100; what was typed is beginnings of the name's words: at least `_BEGUN`."""
     if not one or not other:
         return 0.0
-    return 0.6 * token_sort_ratio(one, other) + 0.4 * token_set_ratio(one, other)
+    near = 0.6 * token_sort_ratio(one, other) + 0.4 * token_set_ratio(one, other)
+    there = other.split()
+    if near < _BEGUN and all(any(word.startswith(each) for word in there) for each in one.split()):
+        near = _BEGUN + (100 - _BEGUN) * 0.5 * len(one) / max(len(one), len(other))
+    return float(near)
 
 
 def texts(name: Mapping[str, str]) -> list[str]:

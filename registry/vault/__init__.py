@@ -1,7 +1,24 @@
-"""The vault: keys, cipher and blind index."""
+"""The vault: key services, keys, cipher and blind index."""
 
 from registry.vault.blind import BlindIndex
 from registry.vault.cipher import DataKey, aad, sealed_place
-from registry.vault.keys import KeyEncryptionKey, Vault, private_file
+from registry.vault.file import KeyEncryptionKey, private_file
+from registry.vault.keys import Vault, load_blind, open_keys
+from registry.vault.service import KeyRing, KeyService, Wrapped
+from registry.vault.transit import TransitKeys
 
-__all__ = ["BlindIndex", "DataKey", "KeyEncryptionKey", "Vault", "aad", "private_file", "sealed_place"]
+__all__ = [
+    "BlindIndex",
+    "DataKey",
+    "KeyEncryptionKey",
+    "KeyRing",
+    "KeyService",
+    "TransitKeys",
+    "Vault",
+    "Wrapped",
+    "aad",
+    "load_blind",
+    "open_keys",
+    "private_file",
+    "sealed_place",
+]

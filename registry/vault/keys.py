@@ -1,125 +1,116 @@
-"""Keys: the key-encryption key from a file, data keys wrapped by it in the database."""
+"""Data keys and the key of the blind index: in the database, wrapped by the key-encryption key."""
 
 from __future__ import annotations
 
-import base64
-import binascii
-import os
+import asyncio
 import secrets
 import time
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
-from hashlib import sha256
-from pathlib import Path
 from typing import Final
 
 import asyncpg
-from cryptography.hazmat.primitives import hashes
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
-from cryptography.hazmat.primitives.keywrap import (
-    InvalidUnwrap,
-    aes_key_unwrap_with_padding,
-    aes_key_wrap_with_padding,
-)
 
 from canonical_model.errors import ConfigError, Defect
 from registry.settings import HubSettings
 from registry.storage.database import database_errors
 from registry.vault.blind import BlindIndex
 from registry.vault.cipher import DataKey
+from registry.vault.file import KeyEncryptionKey
+from registry.vault.service import KeyRing, KeyService, Wrapped
+from registry.vault.transit import TransitKeys
 
 _CACHE: Final = 512
+BLIND_SCOPE: Final = "blind_index"
+_MAKE_KEY: Final = """
+INSERT INTO data_key (scope, wrapped, kek, expires_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
+"""
+_SCOPE_KEY: Final = "SELECT id, wrapped, kek FROM data_key WHERE scope = $1"
 
 
-def private_file(path: Path, make: bytes) -> bytes:
-    """Return a key file's content, creating it with mode 0600 when absent; refuses one that others may read."""
-    try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except FileExistsError:
-        if path.stat().st_mode & 0o077:
-            raise ConfigError(
-                f"The key file {path} may be read by others. Nothing was started.",
-                code="key-file-open",
-                remedy=f"Run: chmod 600 {path}",
-            ) from None
-        return path.read_bytes()
-    except OSError as error:
+def open_keys(settings: HubSettings) -> KeyRing:
+    """Return the key services the settings name: the one in use, then those it replaces. Raises `ConfigError`."""
+    if settings.kek_url is not None and settings.kek_file is not None:
         raise ConfigError(
-            f"The key file {path} can neither be read nor made ({type(error).__name__}).",
-            code="key-file-missing",
-            remedy="Give the hub's user access to the folder, or name another file in the settings.",
-        ) from error
-    with os.fdopen(handle, "wb") as file:
-        file.write(make)
-        file.flush()
-        os.fsync(file.fileno())
-    return make
+            "Both HUB_KEK_URL and HUB_KEK_FILE name a key-encryption key. Nothing was started.",
+            code="key-service-invalid",
+            remedy="Keep the one that is to wrap from now on; name the other in HUB_KEK_OLD_FILE or HUB_KEK_OLD_URL.",
+        )
 
-
-class KeyEncryptionKey:
-    """The key above all keys; it never leaves this process."""
-
-    def __init__(self, secret: bytes) -> None:
-        self._secret = secret
-        self.id = f"file:{sha256(b'openspp-hub kek id' + secret).hexdigest()[:16]}"
-
-    @classmethod
-    def load(cls, settings: HubSettings) -> KeyEncryptionKey:
-        """Read the key file (32 bytes, base64), making one in the data folder when none is configured."""
-        path = settings.kek_file
-        if path is None:
-            settings.data_dir.mkdir(parents=True, exist_ok=True)
-            raw = private_file(settings.data_dir / "kek", base64.b64encode(secrets.token_bytes(32)) + b"\n")
-        elif path.exists():
-            raw = private_file(path, b"")
-        else:
+    def transit(url: str) -> TransitKeys:
+        if settings.kek_token_file is None:
             raise ConfigError(
-                f"The key file {path} does not exist. Nothing was started.",
-                code="key-file-missing",
-                remedy="Restore it from your backup; without it nothing in the store can be read. For a new hub: "
-                "head -c 32 /dev/urandom | base64 > FILE; chmod 600 FILE",
+                "A key service is named and HUB_KEK_TOKEN_FILE is not. Nothing was started.",
+                code="key-service-invalid",
+                remedy="Name the file that holds the token for the key service.",
             )
-        try:
-            secret = base64.b64decode(raw.strip(), validate=True)
-        except binascii.Error:
-            secret = b""
-        if len(secret) != 32:
-            raise ConfigError("The key file does not hold 32 bytes in base64.", code="key-file-invalid")
-        return cls(secret)
+        return TransitKeys(url, settings.kek_token_file, settings.kek_ca)
 
-    def wrap(self, secret: bytes) -> bytes:
-        """Wrap a data key (AES key wrap with padding, RFC 5649)."""
-        return aes_key_wrap_with_padding(self._secret, secret)
+    first: KeyService = (
+        KeyEncryptionKey.load(settings) if settings.kek_url is None else transit(settings.kek_url)
+    )
+    others: list[KeyService] = []
+    if settings.kek_old_file is not None:
+        others.append(KeyEncryptionKey.read(settings.kek_old_file))
+    if settings.kek_old_url is not None:
+        others.append(transit(settings.kek_old_url))
+    return KeyRing(first, others)
 
-    def unwrap(self, wrapped: bytes) -> bytes:
-        """Unwrap a data key; raises `ConfigError` when this is not the key it was wrapped with."""
-        try:
-            return aes_key_unwrap_with_padding(self._secret, wrapped)
-        except InvalidUnwrap as error:
-            raise ConfigError(
-                f"The data keys in the database were not wrapped with the key-encryption key {self.id}.",
-                code="key-file-wrong",
-                remedy="Name the key file this database was made with in HUB_KEK_FILE.",
-            ) from error
 
-    def derive(self, purpose: str) -> bytes:
-        """Return a 32-byte key for one purpose (HKDF-SHA256, RFC 5869)."""
-        return HKDF(
-            algorithm=hashes.SHA256(), length=32, salt=None, info=f"openspp-hub {purpose}".encode()
-        ).derive(self._secret)
+async def load_blind(pool: asyncpg.Pool, keys: KeyRing) -> BlindIndex:
+    """Return the blind index of this database, making and storing its key at the first start.
+
+    The key lies wrapped among the data keys, so that a new key-encryption key does not change the index. A database from
+    before keeps the key it had, which was derived from the key file. Raises `ConfigError` (`key-file-wrong`) when
+    the database was made with another key.
+    """
+    async with database_errors("fetching the key of the blind index"):
+        row = await pool.fetchrow(_SCOPE_KEY, BLIND_SCOPE)
+        if row is None:
+            # Whichever key wrapped what lies there also made the hashes that lie there.
+            kek = await pool.fetchval(
+                "SELECT kek FROM data_key WHERE wrapped IS NOT NULL ORDER BY id LIMIT 1"
+            )
+            derived = keys.derive("blind index") if kek is None else keys.derived_by(kek, "blind index")
+            made = await keys.wrap(derived or secrets.token_bytes(32))
+            await pool.execute(_MAKE_KEY, BLIND_SCOPE, made.sealed, made.kek, None)
+            row = await pool.fetchrow(_SCOPE_KEY, BLIND_SCOPE)
+    assert row is not None  # inserted just above, by us or by another process
+    return BlindIndex(await keys.unwrap(Wrapped(row["kek"], row["wrapped"])))
 
 
 class Vault:
     """Hands out data keys: one per table, month and retention, made when first needed, cached in this process."""
 
-    def __init__(self, pool: asyncpg.Pool, kek: KeyEncryptionKey) -> None:
+    def __init__(self, pool: asyncpg.Pool, keys: KeyService, blind: BlindIndex | None = None) -> None:
+        """Take the keys; without `blind`, the blind index is the one derived from the key file. `open` reads the stored one."""
         self._pool = pool
-        self._kek = kek
+        self._keys = keys
+        self._fetching = asyncio.Lock()
         self._by_id: dict[int, DataKey] = {}
         self._by_scope: dict[str, DataKey] = {}
         self._at_hand: dict[tuple[str, int | None], DataKey] = {}
         self._hour = 0
-        self.blind = BlindIndex(kek.derive("blind index"))
+        if blind is None:
+            derived = keys.derive("blind index")
+            if derived is None:
+                raise Defect("A key service derives no keys: open the vault with `Vault.open`.")
+            blind = BlindIndex(derived)
+        self.blind = blind
+
+    @classmethod
+    async def open(cls, pool: asyncpg.Pool, settings: HubSettings) -> Vault:
+        """Return the vault of a database with the keys the settings name; raises `ConfigError` and `Unavailable`."""
+        keys = open_keys(settings)
+        try:
+            return cls(pool, keys, await load_blind(pool, keys))
+        except BaseException:
+            await keys.close()
+            raise
+
+    async def close(self) -> None:
+        """Release what the key service holds; the pool stays the caller's."""
+        await self._keys.close()
 
     def cached_key(self, table: str, retention_days: int | None = None) -> DataKey | None:
         """Return the key in use now when this process already holds it; free of any wait."""
@@ -146,19 +137,15 @@ class Vault:
                 day=1, hour=0, minute=0, second=0, microsecond=0
             )
             expires = month_end + timedelta(days=retention_days)
-        async with database_errors("fetching a data key"), self._pool.acquire() as connection:
-            row = await connection.fetchrow("SELECT id, wrapped FROM data_key WHERE scope = $1", scope)
+        async with database_errors("fetching a data key"):
+            row = await self._pool.fetchrow(_SCOPE_KEY, scope)
             if row is None:
-                await connection.execute(
-                    "INSERT INTO data_key (scope, wrapped, kek, expires_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING",
-                    scope,
-                    self._kek.wrap(secrets.token_bytes(32)),
-                    self._kek.id,
-                    expires,
-                )
-                row = await connection.fetchrow("SELECT id, wrapped FROM data_key WHERE scope = $1", scope)
+                # No connection is held while the key service is asked.
+                made = await self._keys.wrap(secrets.token_bytes(32))
+                await self._pool.execute(_MAKE_KEY, scope, made.sealed, made.kek, expires)
+                row = await self._pool.fetchrow(_SCOPE_KEY, scope)
         assert row is not None  # inserted just above, and keys are never deleted
-        key = self._unwrap(row["id"], row["wrapped"])
+        key = await self._unwrap(row["id"], row)
         # Scopes of past months are of no more use here.
         month = scope.split(":")[1]
         self._by_scope = {name: held for name, held in self._by_scope.items() if name.split(":")[1] == month}
@@ -171,19 +158,25 @@ class Vault:
         if held is not None:
             return held
         async with database_errors("fetching a data key"):
-            row = await self._pool.fetchrow("SELECT id, wrapped FROM data_key WHERE id = $1", key_id)
-        return self._unwrap(key_id, row["wrapped"] if row else None)
+            row = await self._pool.fetchrow("SELECT id, wrapped, kek FROM data_key WHERE id = $1", key_id)
+        return await self._unwrap(key_id, row)
 
-    def _unwrap(self, key_id: int, wrapped: bytes | None) -> DataKey:
-        if wrapped is None:
+    async def _unwrap(self, key_id: int, row: asyncpg.Record | None) -> DataKey:
+        if row is None or row["wrapped"] is None:
             raise Defect(
                 f"Data key {key_id} was destroyed at the end of its retention; what it sealed can no longer be read.",
                 code="data-key-destroyed",
                 remedy="Nothing: this is what retention means. Lengthen `retention` on the route for future messages.",
             )
-        if len(self._by_id) >= _CACHE:
-            self._by_id.pop(next(iter(self._by_id)))
-        return self._by_id.setdefault(key_id, DataKey(key_id, self._kek.unwrap(wrapped)))
+        async with self._fetching:  # of many who need one key, the first asks the service
+            held = self._by_id.get(key_id)
+            if held is not None:
+                return held
+            secret = await self._keys.unwrap(Wrapped(row["kek"], row["wrapped"]))
+            if len(self._by_id) >= _CACHE:
+                self._by_id.pop(next(iter(self._by_id)))
+            self._by_id[key_id] = key = DataKey(key_id, secret)
+            return key
 
     async def destroy_expired(self, now: datetime | None = None) -> int:
         """Destroy every data key whose retention has ended; return how many."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -15,9 +16,10 @@ import pytest
 from canonical_model.errors import Refused
 from canonical_model.message import uuid7
 from canonical_model.names import PersonName
+from registry.people import PeopleStore
 from registry.people import search as searching
 from registry.people.search import Found, Search
-from registry.people.tokens import name_tokens
+from registry.people.tokens import name_tokens, registrant_tokens
 from registry.settings import HubSettings
 from registry.storage.database import open_pool
 from registry.storage.periods import ensure
@@ -88,6 +90,31 @@ async def test_the_whole_name_stands_first_then_the_near_ones(
     assert set(ids(found)) == {meant, near, longer}
     assert found.candidates[0].score == pytest.approx(100)
     assert found.complete
+
+
+async def test_beginnings_of_the_words_are_enough_in_any_order(
+    pool: asyncpg.Pool, vault: Vault, search: Search
+) -> None:
+    meant = await put(pool, vault, {"given_name": "Wanjiru", "family_name": "Kamau"})
+    await put(pool, vault, {"given_name": "Wanjiku", "family_name": "Otieno"})
+    found = await search.by_name("kam wanj", **WHY)
+    assert ids(found) == [meant]
+    assert found.candidates[0].score >= 88
+
+
+async def test_what_the_writer_of_registrants_writes_is_found(
+    pool: asyncpg.Pool, vault: Vault, search: Search
+) -> None:
+    people = PeopleStore(pool, vault, vault.blind, tokens=partial(registrant_tokens, vault.blind))
+    person = {
+        "identifiers": [{"id_type": "UIN", "value": "1"}],
+        "names": [{"given_name": "Ada", "family_name": "Eze"}],
+    }
+    written = await people.upsert(person, source="urn:test", message_id=uuid7())
+    found = await search.by_name("Eze Ada", **WHY)
+    assert ids(found) == [written.id]
+    assert found.candidates[0].names == ({"given_name": "Ada", "family_name": "Eze"},)
+    await people.close()
 
 
 async def test_a_name_in_another_script_is_found_and_ranked(

@@ -12,7 +12,7 @@ from adapters.cli.examine.findings import Finding, fail, of_error, ok, warn
 from adapters.hub import Hub
 from canonical_model.errors import HubError
 from registry.storage.database import GONE
-from registry.vault import KeyEncryptionKey
+from registry.vault import Wrapped, open_keys
 
 _SECONDS: Final = 10.0
 _NEEDED: Final = (
@@ -78,7 +78,7 @@ async def _sealed(hub: Hub) -> Finding:
         return ok("sealed data", "The database holds no sealed data yet.")
     settings = hub.settings
     path = settings.kek_file or settings.data_dir / "kek"
-    if not path.exists():
+    if settings.kek_url is None and not path.exists():
         return fail(
             "sealed data",
             f"The database holds data sealed under {row['kek']} and the key file {path} is not there.",
@@ -86,7 +86,18 @@ async def _sealed(hub: Hub) -> Finding:
             "key-file-missing",
         )
     try:
-        KeyEncryptionKey.load(settings).unwrap(row["wrapped"])
+        keys = open_keys(settings)
+        try:
+            await keys.unwrap(Wrapped(row["kek"], row["wrapped"]))
+            current = await keys.current()
+        finally:
+            await keys.close()
     except HubError as error:
         return of_error("sealed data", error)
-    return ok("sealed data", f"The key file opens the data keys ({row['kek']}).")
+    if row["kek"] != current:
+        return warn(
+            "sealed data",
+            f"The key opens the data keys; the newest is still under {row['kek']}, the key in use is {current}.",
+            "Run `hub keys rotate`.",
+        )
+    return ok("sealed data", f"The key opens the data keys ({row['kek']}).")

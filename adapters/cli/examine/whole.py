@@ -17,7 +17,7 @@ from canonical_model.errors import HubError
 from registry.people import PeopleStore
 from registry.settings import HubSettings
 from registry.storage.database import open_pool
-from registry.vault import KeyEncryptionKey, Vault
+from registry.vault import Vault
 
 
 async def examine(settings: HubSettings, *, probe: bool = False) -> list[Finding]:
@@ -29,6 +29,7 @@ async def examine(settings: HubSettings, *, probe: bool = False) -> list[Finding
     found += await asyncio.to_thread(lambda: [*machine.key_files(settings), *machine.tls(settings)])
     found.append(await asyncio.to_thread(machine.port, settings))
     pool = await _pool(settings, found)
+    vault: Vault | None = None
     try:
         if pool is not None:
             hub.pool = pool
@@ -36,9 +37,14 @@ async def examine(settings: HubSettings, *, probe: bool = False) -> list[Finding
         found.append(await broker(settings))
         found += await asyncio.to_thread(lambda: list(config.files(hub.config_dir)))
         if probe:
-            services = _services(settings, pool)
+            vault = await _vault(settings, pool)
+            services: dict[str, Any] = {} if pool is None else {"pool": pool}
+            if pool is not None and vault is not None:
+                services["people"] = PeopleStore(pool, vault, vault.blind)
             found += [finding async for finding in config.probe(hub.config_dir, services)]
     finally:
+        if vault is not None:
+            await vault.close()
         if pool is not None:
             await pool.close()
     return found
@@ -61,13 +67,12 @@ async def _pool(settings: HubSettings, found: list[Finding]) -> asyncpg.Pool | N
         return None
 
 
-def _services(settings: HubSettings, pool: asyncpg.Pool | None) -> dict[str, Any]:
-    """Return what connectors may borrow; without database or key file they say themselves what they miss."""
+async def _vault(settings: HubSettings, pool: asyncpg.Pool | None) -> Vault | None:
+    """Return the vault that connectors borrow people from; without database or key they say themselves what they miss."""
     path = settings.kek_file or settings.data_dir / "kek"
-    if pool is None or not path.exists():
-        return {}
+    if pool is None or (settings.kek_url is None and not path.exists()):
+        return None
     try:
-        vault = Vault(pool, KeyEncryptionKey.load(settings))
-    except HubError:
-        return {"pool": pool}  # the key file's own finding says what is wrong
-    return {"people": PeopleStore(pool, vault, vault.blind), "pool": pool}
+        return await Vault.open(pool, settings)
+    except (HubError, asyncpg.UndefinedTableError):
+        return None  # the findings of key and schema say what is wrong
