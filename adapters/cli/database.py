@@ -11,13 +11,15 @@ import asyncpg
 import typer
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from adapters.cli.output import OUT, Told, print_json, progress
+from adapters.cli.output import ERR, OUT, Told, print_json, progress
 from adapters.cli.store import not_allowed, on_database
 from canonical_model.errors import ConfigError, Unavailable
 from canonical_model.message import uuid7_time
 from registry.audit import clock
+from registry.people import retoken
 from registry.settings import load_settings
 from registry.storage import migrate, periods
+from registry.vault import Vault
 
 app = typer.Typer(no_args_is_help=True)
 
@@ -92,6 +94,40 @@ def _failed(error: Exception) -> ConfigError:
         code="schema-upgrade-failed",
         remedy="The server's log names the statement; `hub db status` shows the version in place.",
     )
+
+
+@app.command("tokens")
+def tokens_command(
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Only count the registrants that lack tokens.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Make the search tokens that registrants lack, after an upgrade that says so; online, and safe to break off.
+
+    Example: hub db tokens --dry-run
+    """
+
+    async def work(pool: asyncpg.Pool, _url: str) -> dict[str, Any]:
+        lacking = await retoken.count(pool)
+        if dry_run or not lacking:
+            return {"lacking": lacking, "made": 0}
+        vault = await Vault.open(pool, load_settings())
+        try:
+            made = await retoken.retoken(
+                pool, vault, lambda done: ERR.print(f"… {done:,} of {lacking:,} registrants", style="dim")
+            )
+        finally:
+            await vault.close()
+        return {"lacking": await retoken.count(pool), "made": made}
+
+    found = _run(work)
+    if as_json:
+        print_json(found)
+    else:
+        OUT.print(
+            f"{found['made']:,} registrants got search tokens, {found['lacking']:,} lack them.", markup=False
+        )
 
 
 @app.command("status")

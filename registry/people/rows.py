@@ -23,11 +23,10 @@ from registry.people.chunk import Chunk
 from registry.people.drafts import Change, Task, Tokens
 from registry.people.members import Members
 from registry.people.record import Record
-from registry.vault import DataKey, aad, sealed_place
+from registry.vault import FORMAT, DataKey, aad, sealed_place
 
 Connection = asyncpg.Connection | PoolConnectionProxy
 
-FORMAT: Final = 2
 LOCKED_IDENTIFIERS: Final = 500
 """Most identifiers locked one by one: the server's table of locks is shared and small."""
 _CLAIM: Final = """

@@ -51,6 +51,7 @@ __all__ = [
     "registrant_change",
     "registrant_event",
     "registrant_identifier",
+    "registrant_reference",
     "registrant_search",
     "registrant_vault",
     "vocabulary",
@@ -316,6 +317,7 @@ registrant_search = Table(
     _uuid("registrant_id", key=True),
     Column("names", ARRAY(BigInteger), nullable=False),
     Column("contacts", ARRAY(BigInteger), nullable=False),
+    _small("made"),
 )
 
 membership = Table(
@@ -350,6 +352,18 @@ registrant_change = Table(
     Column("clear", JSONB, nullable=True),
     Column("key_id", BigInteger, nullable=True),
     _bytes("sealed", nullable=True),
+)
+
+registrant_reference = Table(
+    "registrant_reference",
+    METADATA,
+    _uuid("registrant_id", key=True),
+    _text("system"),
+    _big("key_id"),
+    _bytes("sealed"),
+    _at("confirmed_at"),
+    _at("unknown_since", nullable=True),
+    _at("created_at"),
 )
 
 registrant_event = Table(

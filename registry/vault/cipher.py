@@ -12,6 +12,8 @@ from canonical_model.errors import Defect
 
 NONCE = 12
 VERSION = b"\x01"
+FORMAT = 2
+"""The newest format of a registrant's sealed document."""
 
 
 def aad(table: str, column: str, row: bytes) -> bytes:

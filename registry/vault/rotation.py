@@ -17,14 +17,12 @@ import asyncpg
 
 from canonical_model.errors import Defect
 from registry.storage.database import database_errors
-from registry.vault.cipher import DataKey, sealed_place
+from registry.vault.cipher import FORMAT, DataKey, sealed_place
 from registry.vault.keys import Vault
 from registry.vault.service import KeyRing, Wrapped
 
 DOCUMENTS: Final = "registrant_vault"
 """The table whose data key seals registrants' documents."""
-FORMAT: Final = 2
-"""The newest format of a sealed document."""
 _KEYS_A_TIME: Final = 100
 _BROKEN_NAMED: Final = 20
 _PASSES: Final = 20
