@@ -16,6 +16,7 @@ import pytest
 from canonical_model.errors import Refused
 from canonical_model.message import uuid7
 from canonical_model.names import PersonName
+from registry.audit import AuditTrail
 from registry.people import PeopleStore
 from registry.people import search as searching
 from registry.people.search import Found, Search
@@ -171,6 +172,20 @@ async def test_the_trail_has_actor_purpose_and_whose_names_were_shown_and_never_
     assert (row["actor"], row["action"], row["request_id"]) == ("user:ada", "registrant.search", "r1")
     assert row["details"] == {"purpose": "complaint 17", "opened": found.opened, "shown": [str(meant)]}
     assert "Wanjiru" not in repr(found)
+
+
+async def test_who_saw_a_person_tells_of_searches_that_showed_the_name_and_of_no_others(
+    pool: asyncpg.Pool, vault: Vault, search: Search
+) -> None:
+    seen, other = await put(pool, vault, "Wanjiru Kamau"), await put(pool, vault, "Suharto")
+    await search.by_name("Kamau", **WHY)
+    await search.by_name("Suharto", **WHY)
+    trail = AuditTrail(pool, vault)
+    assert [each.details["shown"] for each in await trail.who(seen, looks=True) if each.details] == [
+        [str(seen)]
+    ]
+    assert len(await trail.who(other)) == 1
+    assert await trail.who(uuid7()) == []
 
 
 async def test_a_search_that_opens_nothing_is_in_the_trail_too(pool: asyncpg.Pool, search: Search) -> None:

@@ -25,6 +25,7 @@ from adapters.cli.bench.path import _drop_database, _fresh_database
 from canonical_model.message import uuid7
 from canonical_model.names import PersonName
 from registry.people.identity import identifier_hash
+from registry.people.reading import Reader
 from registry.people.search import Search
 from registry.people.spelling import latin, words
 from registry.people.tokens import name_tokens, sought
@@ -39,10 +40,6 @@ GOAL_NAME_MS: Final = 50.0
 GOAL_TOKENS: Final = 30_000
 _CHUNK: Final = 10_000
 _KEPT: Final = 4_000
-_LOOKUP: Final = """
-SELECT r.id, r.kind, r.status, r.sex, r.birthdate, r.version, r.updated_at
-FROM registrant_identifier i JOIN registrant r ON r.id = i.registrant_id WHERE i.hash = $1 AND i.live
-"""
 _BARE_KEY: Final = "SELECT id, kind, status FROM registrant WHERE id = $1"
 _BARE_INDEX: Final = """
 WITH hit AS MATERIALIZED (SELECT registrant_id FROM registrant_search WHERE names @> $1::bigint[])
@@ -214,9 +211,13 @@ async def _search(
     gc.freeze()  # the lists of the filling are no part of a hub's memory
     for each in some[:50]:
         await search.by_name(_whole(each.somebody), purpose="warming up", actor="user:bench")
-    hashes = [identifier_hash(vault.blind, "UIN", _uin(each.somebody)) for each in some]
+    reader = Reader(pool, vault, vault.blind)
     await _timed(figures, "raw.key", [_fetch(pool, _BARE_KEY, each.id) for each in some])
-    await _timed(figures, "identifier", [_fetch(pool, _LOOKUP, each) for each in hashes])
+    await _timed(
+        figures,
+        "identifier",
+        [partial(reader.find_by_identifier, "UIN", _uin(each.somebody)) for each in some],
+    )
     exact = [
         [each.exact[0] for each in sought(vault.blind, _whole(one.somebody)) if not each.optional]
         for one in some
