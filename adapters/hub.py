@@ -225,13 +225,14 @@ class Hub:
                 await asyncio.wait_for(self._closers.pop()(), 15)
 
     async def _keep_house(self) -> None:
-        """Make partitions ahead of need, destroy keys whose retention ended, drop what they sealed and what nobody points to."""
+        """Make partitions and keys ahead of need, destroy keys whose retention ended, drop what they sealed and what nobody points to."""
         orphans = OrphanSweep(
             self.pool, self.objects, self.vault.blind.digest("object-store", b"owner").hex()
         )
         while True:
             try:
                 await periods.ensure(self.pool, self.settings.partition)
+                await self.vault.make_ahead()
                 destroyed = await self.vault.destroy_expired()
                 dropped = await periods.drop_ended(self.pool, self.objects)
                 await origins.forget(self.pool, self.settings.origin_retention_days)

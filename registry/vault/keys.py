@@ -21,6 +21,7 @@ from registry.vault.service import KeyRing, KeyService, Wrapped
 from registry.vault.transit import TransitKeys
 
 _CACHE: Final = 512
+_AHEAD: Final = timedelta(days=3)
 BLIND_SCOPE: Final = "blind_index"
 _MAKE_KEY: Final = """
 INSERT INTO data_key (scope, wrapped, kek, expires_at) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING
@@ -130,13 +131,32 @@ class Vault:
         held = self._by_scope.get(scope)
         if held is not None:
             return held
-        now = datetime.now(UTC)
-        expires = None
-        if retention_days is not None:
-            month_end = (now.replace(day=1) + timedelta(days=32)).replace(
-                day=1, hour=0, minute=0, second=0, microsecond=0
-            )
-            expires = month_end + timedelta(days=retention_days)
+        key = await self._scope_key(scope, retention_days, datetime.now(UTC))
+        # Scopes of past months are of no more use here.
+        month = scope.split(":")[1]
+        self._by_scope = {name: held for name, held in self._by_scope.items() if name.split(":")[1] == month}
+        self._by_scope[scope] = key
+        return key
+
+    async def make_ahead(self, now: datetime | None = None) -> int:
+        """Have the next month's keys at hand in the last days of this one; return how many tables have theirs.
+
+        So a key service that is away at the turn of the month holds nobody up.
+        """
+        now = now or datetime.now(UTC)
+        next_month = _next_month(now)
+        if next_month - now > _AHEAD:
+            return 0
+        month = next_month.strftime("%Y-%m")
+        for scope in list(self._by_scope):
+            table, _, retention = scope.split(":")
+            days = int(retention) if retention else None
+            await self._scope_key(f"{table}:{month}:{retention}", days, next_month)
+        return len(self._by_scope)
+
+    async def _scope_key(self, scope: str, retention_days: int | None, within: datetime) -> DataKey:
+        """Return the key of a scope, making it when there is none; `within` is a time of its month."""
+        expires = None if retention_days is None else _next_month(within) + timedelta(days=retention_days)
         async with database_errors("fetching a data key"):
             row = await self._pool.fetchrow(_SCOPE_KEY, scope)
             if row is None:
@@ -145,12 +165,7 @@ class Vault:
                 await self._pool.execute(_MAKE_KEY, scope, made.sealed, made.kek, expires)
                 row = await self._pool.fetchrow(_SCOPE_KEY, scope)
         assert row is not None  # inserted just above, and keys are never deleted
-        key = await self._unwrap(row["id"], row)
-        # Scopes of past months are of no more use here.
-        month = scope.split(":")[1]
-        self._by_scope = {name: held for name, held in self._by_scope.items() if name.split(":")[1] == month}
-        self._by_scope[scope] = key
-        return key
+        return await self._unwrap(row["id"], row)
 
     async def key(self, key_id: int) -> DataKey:
         """Return the key with this id; raises `Defect` (code `data-key-destroyed`) once its retention has ended."""
@@ -194,6 +209,11 @@ class Vault:
             self._by_id.pop(row["id"], None)
             self._by_scope.pop(row["scope"], None)
         return len(rows)
+
+
+def _next_month(at: datetime) -> datetime:
+    first = at.replace(day=1, hour=0, minute=0, second=0, microsecond=0)
+    return (first + timedelta(days=32)).replace(day=1)
 
 
 @lru_cache(maxsize=4)

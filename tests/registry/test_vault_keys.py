@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import asyncpg
@@ -187,6 +188,26 @@ async def test_keys_in_memory_go_on_opening_while_the_service_is_away(
     assert sandbox.calls.total() == asked
     with pytest.raises(Unavailable):
         await vault.current_key("another_table")
+    await vault.close()
+
+
+async def test_next_months_keys_are_at_hand_before_the_month_turns(
+    pool: asyncpg.Pool, sandbox: TransitSandbox
+) -> None:
+    vault = await Vault.open(pool, HubSettings(kek_url=sandbox.url, kek_token_file=sandbox.token_file))
+    await vault.current_key("message", 90)
+    await vault.current_key("registrant_vault")
+    assert await vault.make_ahead(datetime(2026, 11, 27, tzinfo=UTC)) == 0
+    assert await vault.make_ahead(datetime(2026, 11, 29, tzinfo=UTC)) == 2
+    rows = await pool.fetch(
+        "SELECT id, scope, expires_at FROM data_key WHERE scope LIKE '%:2026-12:%' ORDER BY scope"
+    )
+    assert [(row["scope"], row["expires_at"]) for row in rows] == [
+        ("message:2026-12:90", datetime(2027, 4, 1, tzinfo=UTC)),
+        ("registrant_vault:2026-12:", None),
+    ]
+    sandbox.sealed = True
+    assert await vault.key(rows[0]["id"])  # opened already
     await vault.close()
 
 

@@ -13,6 +13,3 @@ CREATE INDEX registrant_reference_confirmed ON registrant_reference (system, con
 
 -- How a row's tokens were made. A later way raises the default; `hub db tokens` makes those of before anew.
 ALTER TABLE registrant_search ADD COLUMN made smallint NOT NULL DEFAULT 1;
-
--- Whose names a search showed, for whoever asks who saw a registrant.
-CREATE INDEX audit_event_shown ON audit_event USING gin ((details -> 'shown')) WHERE action = 'registrant.search';
