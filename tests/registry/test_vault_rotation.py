@@ -22,7 +22,16 @@ from canonical_model.message import uuid7
 from registry.settings import HubSettings
 from registry.storage.database import open_pool
 from registry.storage.periods import ensure
-from registry.vault import Vault, load_blind, open_keys, private_file, sealed_place
+from registry.vault import (
+    KeyEncryptionKey,
+    KeyRing,
+    Vault,
+    Wrapped,
+    load_blind,
+    open_keys,
+    private_file,
+    sealed_place,
+)
 from registry.vault.rotation import reseal, rewrap, standing
 
 
@@ -125,6 +134,31 @@ async def test_a_key_destroyed_by_retention_stays_destroyed(
     await rewrap(pool, keys)
     assert await pool.fetchval("SELECT wrapped FROM data_key WHERE id = $1", key.id) is None
     assert (await standing(pool, keys)).destroyed == 1
+
+
+async def test_a_key_that_is_destroyed_or_rewrapped_meanwhile_is_not_written_over(
+    pool: asyncpg.Pool, old: HubSettings, both: HubSettings
+) -> None:
+    vault = await Vault.open(pool, old)
+    doomed, kept = await vault.current_key("message", 90), await vault.current_key("person")
+
+    class Meddled(KeyRing):
+        """Somebody else is at work while this one asks for a key."""
+
+        async def rewrap(self, wrapped: Wrapped) -> Wrapped:
+            if wrapped.kek == "other":
+                return await super().rewrap(wrapped)
+            await pool.execute("UPDATE data_key SET wrapped = NULL WHERE id = $1", doomed.id)
+            await pool.execute("UPDATE data_key SET wrapped = 'other', kek = 'other' WHERE id = $1", kept.id)
+            return await super().rewrap(wrapped)
+
+    current, previous = KeyEncryptionKey.load(both), KeyEncryptionKey.load(old)
+    with pytest.raises(ConfigError):  # of the key that is another's now
+        await rewrap(pool, Meddled(current, [previous]))
+    rows = await pool.fetch(
+        "SELECT wrapped FROM data_key WHERE id = ANY($1) ORDER BY id", [doomed.id, kept.id]
+    )
+    assert [row["wrapped"] for row in rows] == [None, b"other"]
 
 
 async def test_a_rotation_without_the_old_key_changes_nothing(

@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -40,6 +41,7 @@ GOAL_NAME_MS: Final = 50.0
 GOAL_TOKENS: Final = 30_000
 _CHUNK: Final = 10_000
 _KEPT: Final = 4_000
+_YEAR: Final = timedelta(days=365)
 _BARE_KEY: Final = "SELECT id, kind, status FROM registrant WHERE id = $1"
 _BARE_INDEX: Final = """
 WITH hit AS MATERIALIZED (SELECT registrant_id FROM registrant_search WHERE names @> $1::bigint[])
@@ -227,13 +229,16 @@ async def _search(
         say(f"by name: {kind}")
         for each in some:
             text = make(each.somebody, chance)
+            born: dict[str, Any] = {}
+            if kind == "filtered":
+                born = {"born_from": each.somebody.born - _YEAR, "born_to": each.somebody.born + _YEAR}
             begun = time.perf_counter()
-            found = await search.by_name(text, purpose="bench", actor="user:bench", limit=20)
+            found = await search.by_name(text, purpose="bench", actor="user:bench", limit=20, **born)
             taken = (time.perf_counter() - begun) * 1000
             figures.milliseconds.setdefault(f"name.{kind}", []).append(taken)
             figures.milliseconds.setdefault("name", []).append(taken)
             figures.opened.append(found.opened)
-            if kind not in {"one_word", "beginnings"}:
+            if kind not in {"one_word", "beginnings", "filtered"}:
                 names = {orjson.dumps(one) for candidate in found.candidates for one in candidate.names}
                 figures.found.setdefault(kind, []).append(orjson.dumps(each.somebody.name) in names)
 
@@ -314,6 +319,7 @@ _KINDS: Final[dict[str, Callable[[Somebody, random.Random], str]]] = {
     "latin": _in_latin,
     "misspelled": _misspelled,
     "one_word": lambda somebody, chance: chance.choice(_parts(somebody)),
+    "filtered": lambda somebody, _: _parts(somebody)[0],
     "beginnings": lambda somebody, _: " ".join(part[:4] for part in _parts(somebody)),
 }
 
