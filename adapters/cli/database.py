@@ -11,7 +11,7 @@ import asyncpg
 import typer
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
-from adapters.cli.output import ERR, OUT, Told, print_json, progress
+from adapters.cli.output import OUT, Told, print_json, progress
 from adapters.cli.store import not_allowed, on_database
 from canonical_model.errors import ConfigError, Unavailable
 from canonical_model.message import uuid7_time
@@ -108,20 +108,21 @@ def tokens_command(
     Example: hub db tokens --dry-run
     """
 
-    async def work(pool: asyncpg.Pool, _url: str) -> dict[str, Any]:
+    async def work(pool: asyncpg.Pool, told: Told) -> dict[str, Any]:
         lacking = await retoken.count(pool)
         if dry_run or not lacking:
             return {"lacking": lacking, "made": 0}
         vault = await Vault.open(pool, load_settings())
         try:
             made = await retoken.retoken(
-                pool, vault, lambda done: ERR.print(f"… {done:,} of {lacking:,} registrants", style="dim")
+                pool, vault, lambda done: told("registrants", done, lacking)
             )
         finally:
             await vault.close()
         return {"lacking": await retoken.count(pool), "made": made}
 
-    found = _run(work)
+    with progress(as_json=as_json) as told:
+        found = on_database(lambda pool, _url: work(pool, told))
     if as_json:
         print_json(found)
     else:

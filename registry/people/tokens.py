@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import lru_cache
 from typing import Final
 
@@ -55,6 +56,11 @@ def name_tokens(blind: BlindIndex, names: Iterable[PersonName | str]) -> list[in
                 found.update(_part_tokens(blind, part))
     kept = sorted(found)
     return kept if len(kept) <= TOKENS_LIMIT else kept[:TOKENS_LIMIT]
+
+
+def facets_of(birthdate: date | None, area_id: int | None) -> list[int]:
+    """Return what a search by name is narrowed by: the year of birth, and the area's id as a negative number."""
+    return [*([birthdate.year] if birthdate else ()), *([-area_id] if area_id else ())]
 
 
 def contact_tokens(
