@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
-import getpass
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -16,12 +14,12 @@ import asyncpg
 import typer
 from rich.table import Table
 
-from adapters.cli.output import ERR, OUT, print_json
+from adapters.cli.output import OUT, Told, print_json, progress
+from adapters.cli.store import actor, on_database
 from canonical_model.errors import ConfigError
 from registry.audit import AuditEvent
 from registry.audit.writer import record
-from registry.settings import HubSettings, load_settings
-from registry.storage.database import open_pool, stop_embedded
+from registry.settings import load_settings
 from registry.vault import KeyEncryptionKey, KeyRing, Vault, load_blind, open_keys, private_file
 from registry.vault.rotation import Resealed, Standing, reseal, rewrap, standing
 
@@ -32,27 +30,14 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 
 
 def _run(work: Callable[[asyncpg.Pool, KeyRing], Awaitable[T]]) -> T:
-    async def whole(settings: HubSettings) -> T:
-        keys = open_keys(settings)
+    async def with_keys(pool: asyncpg.Pool, _url: str) -> T:
+        keys = open_keys(load_settings())
         try:
-            pool = await open_pool(settings, size=4)
-            try:
-                return await work(pool, keys)
-            except asyncpg.UndefinedTableError as error:
-                raise ConfigError(
-                    "The schema of the database is not that of this hub; nothing was changed.",
-                    code="schema-outdated",
-                    remedy="Run `hub db upgrade` once.",
-                ) from error
-            finally:
-                await pool.close()
+            return await work(pool, keys)
         finally:
             await keys.close()
 
-    try:
-        return asyncio.run(whole(load_settings()))
-    finally:
-        stop_embedded()
+    return on_database(with_keys)
 
 
 @app.command("status")
@@ -88,7 +73,7 @@ def rotate_command(
     Example: HUB_KEK_FILE=/etc/hub/kek-2027 HUB_KEK_OLD_FILE=/etc/hub/kek hub keys rotate --data
     """
 
-    async def work(pool: asyncpg.Pool, keys: KeyRing) -> dict[str, Any]:
+    async def work(pool: asyncpg.Pool, keys: KeyRing, told: Told) -> dict[str, Any]:
         started = time.monotonic()
         if dry_run:
             found = await standing(pool, keys)
@@ -100,8 +85,8 @@ def rotate_command(
             }
         # A database from before gets its blind index key stored first: it was derived from the key that goes.
         vault = Vault(pool, keys, await load_blind(pool, keys))
-        done = await rewrap(pool, keys, _told("data keys"))
-        sealed = await reseal(pool, vault, _told("documents")) if data else Resealed()
+        done = await rewrap(pool, keys, lambda done, total: told("data keys", done, total))
+        sealed = await reseal(pool, vault, lambda done, total: told("documents", done, total)) if data else Resealed()
         result = {
             "kek": await keys.current(),
             "dry_run": False,
@@ -113,11 +98,12 @@ def rotate_command(
             "seconds": round(time.monotonic() - started, 1),
         }
         details = {name: result[name] for name in ("kek", "rewrapped", "resealed", "left", "broken_count")}
-        event = AuditEvent(f"cli:{getpass.getuser()}", "keys.rotate", "data_key", "*", details=details)
+        event = AuditEvent(actor(), "keys.rotate", "data_key", "*", details=details)
         await record(pool, event)
         return result
 
-    result = _run(work)
+    with progress(as_json=as_json) as told:
+        result = _run(lambda pool, keys: work(pool, keys, told))
     if as_json:
         print_json(result)
     else:
@@ -149,13 +135,6 @@ def new_command(
         f"Made {file}; its id is {key.id}. Copy it to a safe place, apart from the backups of the data.",
         markup=False,
     )
-
-
-def _told(what: str) -> Callable[[int, int], None]:
-    def tell(done: int, total: int) -> None:
-        ERR.print(f"… {done:,} of {total:,} {what}", style="dim")
-
-    return tell
 
 
 def _as_dict(found: Standing) -> dict[str, Any]:

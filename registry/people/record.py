@@ -35,6 +35,8 @@ _PROMOTED: Final = ("occupation", "poverty_score", "poverty_score_type")
 """Fields of the canonical model that a country may declare as attributes by their name."""
 _MARITAL: Final = {CivilEventType.MARRIAGE: "married", CivilEventType.DIVORCE: "divorced"}
 _SEARCHED: Final = {"names", "name", "contact_points", "accounts"}
+_NARROWING: Final = {"birthdate", "area_code"}
+"""Fields in clear that a search is narrowed by."""
 
 Clock = list[Any]
 """Milliseconds since which the fact holds, milliseconds at which it was said, which of one millisecond: later is greater."""
@@ -157,8 +159,8 @@ class Record:
         return held is not None and held[0].get("status") != "invalid"
 
     def searched_differently(self) -> bool:
-        """Say whether a value changed since `begin` by which people are searched."""
-        return not _SEARCHED.isdisjoint(self.before)
+        """Say whether a value changed since `begin` by which people are searched, or a search is narrowed."""
+        return not _SEARCHED.isdisjoint(self.before) or not _NARROWING.isdisjoint(self.changed)
 
     def after(self) -> dict[str, Any]:
         """Return what the fields named in `before` are now."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 from uuid import UUID
 
@@ -11,7 +12,7 @@ import asyncpg
 
 from canonical_model.errors import Defect
 from registry.people.record import Record
-from registry.people.tokens import registrant_tokens
+from registry.people.tokens import facets_of, registrant_tokens
 from registry.storage.database import database_errors
 from registry.vault import Vault, sealed_place
 
@@ -24,15 +25,17 @@ SELECT count(*) FROM registrant_vault v LEFT JOIN registrant_search s USING (reg
 """
 # Whoever writes a registrant locks its document first too, so names and tokens never part.
 _TAKE: Final = f"""
-SELECT r.id, r.kind, r.source, r.version, v.key_id, v.format, v.sealed
+SELECT r.id, r.kind, r.source, r.version, r.birthdate, r.area_id, v.key_id, v.format, v.sealed
 FROM registrant_vault v JOIN registrant r ON r.id = v.registrant_id
 LEFT JOIN registrant_search s ON s.registrant_id = v.registrant_id
 WHERE {_LACKING} AND v.registrant_id > $2 ORDER BY v.registrant_id LIMIT $3 FOR UPDATE OF v SKIP LOCKED
 """
 _WRITE: Final = """
-INSERT INTO registrant_search (registrant_id, names, contacts, made)
-SELECT id, names::bigint[], contacts::bigint[], $4 FROM unnest($1::uuid[], $2::text[], $3::text[]) AS t (id, names, contacts)
-ON CONFLICT (registrant_id) DO UPDATE SET names = excluded.names, contacts = excluded.contacts, made = excluded.made
+INSERT INTO registrant_search (registrant_id, names, contacts, facets, made)
+SELECT id, names::bigint[], contacts::bigint[], facets::int[], $5
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS t (id, names, contacts, facets)
+ON CONFLICT (registrant_id) DO UPDATE SET names = excluded.names, contacts = excluded.contacts, facets = excluded.facets,
+    made = excluded.made
 """
 
 
@@ -50,7 +53,7 @@ async def retoken(
     What is lacking is told by the rows, so a run that was broken off goes on where it stopped. A document that cannot be
     opened is passed over; one that somebody is writing just now gets its tokens from the writer or from the next run.
     """
-    tokens = registrant_tokens(vault.blind)
+    tokens = partial(registrant_tokens, vault.blind)
     done, after, told = 0, UUID(int=0), time.monotonic()
     while True:
         async with (
@@ -67,7 +70,8 @@ async def retoken(
                 except Defect:
                     continue
                 record = Record.from_bytes(row["id"], row["source"], row["version"], opened, kind=row["kind"])
-                made.append((row["id"], *(_array(each) for each in tokens(record.canonical()))))
+                found = (*tokens(record.canonical()), facets_of(row["birthdate"], row["area_id"]))
+                made.append((row["id"], *(_array(each) for each in found)))
             if made:
                 await connection.execute(_WRITE, *zip(*made, strict=True), WAY)
         if not rows:

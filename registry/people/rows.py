@@ -23,6 +23,7 @@ from registry.people.chunk import Chunk
 from registry.people.drafts import Change, Task, Tokens
 from registry.people.members import Members
 from registry.people.record import Record
+from registry.people.tokens import facets_of
 from registry.vault import FORMAT, DataKey, aad, sealed_place
 
 Connection = asyncpg.Connection | PoolConnectionProxy
@@ -84,9 +85,10 @@ SELECT * FROM given g
 WHERE NOT EXISTS (SELECT FROM there WHERE there.registrant_id = g.registrant_id AND there.hash = g.hash) ORDER BY g.hash
 """
 _SEARCH: Final = """
-INSERT INTO registrant_search (registrant_id, names, contacts)
-SELECT id, names::bigint[], contacts::bigint[] FROM unnest($1::uuid[], $2::text[], $3::text[]) AS t (id, names, contacts)
-ON CONFLICT (registrant_id) DO UPDATE SET names = excluded.names, contacts = excluded.contacts
+INSERT INTO registrant_search (registrant_id, names, contacts, facets)
+SELECT id, names::bigint[], contacts::bigint[], facets::int[]
+FROM unnest($1::uuid[], $2::text[], $3::text[], $4::text[]) AS t (id, names, contacts, facets)
+ON CONFLICT (registrant_id) DO UPDATE SET names = excluded.names, contacts = excluded.contacts, facets = excluded.facets
 """
 _MOVE: Final = """
 UPDATE membership m SET roles = t.roles::text[], start_date = t.start_date, ended_date = t.ended_date,
@@ -216,7 +218,7 @@ async def write(
         await _update(connection, chunk, old, areas, keys.vault)
     await _write_identifiers(connection, chunk, made)
     if tokens is not None and chunk.resaid:
-        await _write_search(connection, chunk, made, tokens)
+        await _write_search(connection, chunk, made, tokens, areas)
     if chunk.groups:
         await _write_members(connection, chunk)
     if chunk.changes:
@@ -309,23 +311,23 @@ async def _write_identifiers(connection: Connection, chunk: Chunk, made: set[UUI
         await connection.copy_records_to_table("registrant_identifier", records=added, columns=_IDENTIFIER)
 
 
-async def _write_search(connection: Connection, chunk: Chunk, made: set[UUID], tokens: Tokens) -> None:
-    new: list[tuple[UUID, list[int], list[int]]] = []
-    old: list[tuple[UUID, list[int], list[int]]] = []
+async def _write_search(
+    connection: Connection, chunk: Chunk, made: set[UUID], tokens: Tokens, areas: Mapping[str, int]
+) -> None:
+    new: list[tuple[UUID, list[int], list[int], list[int]]] = []
+    old: list[tuple[UUID, list[int], list[int], list[int]]] = []
     for each in chunk.resaid:
         names, contacts = tokens(_said(chunk, each))
-        (new if each in made else old).append((each, list(names), list(contacts)))
+        columns = chunk.records[each].columns
+        facets = facets_of(columns.birthdate, areas.get(columns.area_code or ""))
+        (new if each in made else old).append((each, list(names), list(contacts), facets))
     if new:
         await connection.copy_records_to_table(
-            "registrant_search", records=new, columns=("registrant_id", "names", "contacts")
+            "registrant_search", records=new, columns=("registrant_id", "names", "contacts", "facets")
         )
     if old:
-        await connection.execute(
-            _SEARCH,
-            [each for each, _, _ in old],
-            [_array(names) for _, names, _ in old],
-            [_array(contacts) for _, _, contacts in old],
-        )
+        ids, *arrays = zip(*old, strict=True)
+        await connection.execute(_SEARCH, ids, *([_array(one) for one in many] for many in arrays))
 
 
 def _said(chunk: Chunk, registrant_id: UUID) -> Person | Household:

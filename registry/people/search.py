@@ -19,6 +19,7 @@ import orjson
 from canonical_model.errors import Refused
 from registry.audit import AuditEvent, record
 from registry.people.ranking import Wanted
+from registry.people.reading import check_purpose
 from registry.people.tokens import Sought, sought
 from registry.storage.database import database_errors
 from registry.vault import BlindIndex, Vault, sealed_place
@@ -38,7 +39,12 @@ _LEAST: Final = 45.0
 _GOOD: Final = 88.0
 _WAIT: Final = 10.0
 _STATUS: Final = {"active", "deceased", "inactive", "merged"}
-_AREA: Final = "SELECT id FROM area WHERE code = $1"
+_YEARS: Final = 20
+_AREAS: Final = 2000
+"""Birth years and areas that are looked up in the index; a wider filter is held against what the names alone bring."""
+_AREA: Final = """
+SELECT a.id, ARRAY(SELECT -i.id FROM area i WHERE i.path @> ARRAY[a.id] LIMIT $2) AS inside FROM area a WHERE a.code = $1
+"""
 # The hits are a step of their own, so that the planner counts on all of them and takes the index; reading stops at the limit.
 _CHOOSE: Final = """
 WITH hit AS MATERIALIZED (SELECT registrant_id FROM registrant_search WHERE {words}),
@@ -76,7 +82,10 @@ class _Hunt:
 
     wanted: Wanted
     filters: tuple[Any, ...]
+    facets: list[list[int]]
+    """What the index narrows by: each list is one filter."""
     sifts: bool
+    """Whether a filter is left that only the rows tell."""
     opened: dict[UUID, Candidate] = field(default_factory=dict)
     complete: bool = True
 
@@ -123,17 +132,16 @@ class Search:
         others out; `born` only ranks. One audit event tells actor, purpose, how many records were opened and whose names
         were shown, never the text. Raises `Refused`: `purpose-missing`, `search-invalid`.
         """
-        if not purpose.strip() or len(purpose) > 200 or not actor.strip():
-            raise Refused(
-                "A search by name was asked for without a purpose; nothing was searched.",
-                code="purpose-missing",
-                remedy="Say in one to 200 characters what the data is needed for; it goes into the audit trail.",
-            )
+        check_purpose(purpose, actor, "A search by name")
         groups = self._groups(text, kind, status, limit)
         async with database_errors("searching by name"), asyncio.timeout(_WAIT):
-            place = await self._area(area)
+            place, inside = await self._area(area)
+            years = _years(born_from, born_to)
+            facets = [each for each in (inside, years) if each]
             filters = (kind, status, place, born_from, born_to)
-            hunt = _Hunt(Wanted.of(text, born), filters, any(each is not None for each in filters))
+            given = sum((place is not None, born_from is not None or born_to is not None))
+            sifts = kind is not None or status is not None or given > len(facets)
+            hunt = _Hunt(Wanted.of(text, born), filters, facets, sifts)
             await self._hunt(hunt, groups, limit)
             ranked = sorted(
                 (each for each in hunt.opened.values() if each.score >= _LEAST),
@@ -174,13 +182,14 @@ class Search:
         needed = [each for each in all_words if not each.optional] or list(all_words)
         return sorted(needed, key=lambda each: -len(each.loose))[:_WORDS]
 
-    async def _area(self, code: str | None) -> int | None:
+    async def _area(self, code: str | None) -> tuple[int | None, list[int]]:
+        """Return an area's id, and the facets of it and all areas in it where they are few enough."""
         if code is None:
-            return None
-        found = await self._pool.fetchval(_AREA, code)
-        if found is None:
+            return None, []
+        row = await self._pool.fetchrow(_AREA, code, _AREAS + 1)
+        if row is None:
             raise _invalid("there is no such area")
-        return int(found)
+        return row["id"], row["inside"] if len(row["inside"]) <= _AREAS else []
 
     async def _hunt(self, hunt: _Hunt, groups: Sequence[Sought], limit: int) -> None:
         await self._step(hunt, [each.exact for each in groups], OPENED)
@@ -193,15 +202,19 @@ class Search:
                 await self._step(hunt, tokens, _RELAXED)
 
     async def _step(self, hunt: _Hunt, groups: Sequence[Sequence[int]], most: int) -> None:
-        sifted = SIFTED if hunt.sifts else most
+        # The index knows the year of birth only, and rows that the first days of it do not fit are sifted out.
+        sifted = SIFTED if hunt.sifts or hunt.facets else most
+        last = 7 + len(groups)
+        words = [f"names && ${7 + place}::bigint[]" for place in range(len(groups))]
+        words += [f"facets && ${last + place}::int[]" for place in range(len(hunt.facets))]
         statement = _CHOOSE.format(
-            words=" AND ".join(f"names && ${7 + place}::bigint[]" for place in range(len(groups))),
+            words=" AND ".join(words),
             sifted=sifted,
-            sifting="(SELECT count(*) FROM near)" if hunt.sifts else "0",
+            sifting="(SELECT count(*) FROM near)" if sifted > most else "0",
             opened=most,
         )
         rows = await self._pool.fetch(
-            statement, list(hunt.opened), *hunt.filters, *(list(each) for each in groups)
+            statement, list(hunt.opened), *hunt.filters, *(list(each) for each in groups), *hunt.facets
         )
         if len(rows) == most or (rows and rows[0]["sifted"] == sifted):
             hunt.complete = False
@@ -210,6 +223,13 @@ class Search:
             opened = key.open(row["sealed"], sealed_place(row["format"], row["id"]))
             names = tuple(self._names(opened))
             hunt.opened[row["id"]] = Candidate(row["id"], hunt.wanted.score(names, row["birthdate"]), names)
+
+
+def _years(born_from: date | None, born_to: date | None) -> list[int]:
+    """Return the years of birth from one day to another, none where they are many or one side is open."""
+    if born_from is None or born_to is None or not 0 <= born_to.year - born_from.year < _YEARS:
+        return []
+    return list(range(born_from.year, born_to.year + 1))
 
 
 def names_of(opened: bytes) -> Sequence[Mapping[str, str]]:

@@ -6,8 +6,9 @@ three and five letters where it is longer. A word of eight letters costs four to
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import date
 from functools import lru_cache
 from typing import Final
 
@@ -57,16 +58,9 @@ def name_tokens(blind: BlindIndex, names: Iterable[PersonName | str]) -> list[in
     return kept if len(kept) <= TOKENS_LIMIT else kept[:TOKENS_LIMIT]
 
 
-def registrant_tokens(blind: BlindIndex) -> Callable[[Person | Household], tuple[list[int], list[int]]]:
-    """Return what makes the tokens of a registrant: of its names, and of its contact points and accounts."""
-
-    def tokens(value: Person | Household) -> tuple[list[int], list[int]]:
-        if isinstance(value, Household):
-            names = [value.name] if value.name else []
-            return name_tokens(blind, names), contact_tokens(blind, value.contact_points)
-        return name_tokens(blind, value.names), contact_tokens(blind, value.contact_points, value.accounts)
-
-    return tokens
+def facets_of(birthdate: date | None, area_id: int | None) -> list[int]:
+    """Return what a search by name is narrowed by: the year of birth, and the area's id as a negative number."""
+    return [*([birthdate.year] if birthdate else ()), *([-area_id] if area_id else ())]
 
 
 def contact_tokens(
@@ -79,6 +73,13 @@ def contact_tokens(
     }
     found.update(account_token(blind, each.provider, each.account_number) for each in accounts)
     return sorted(found)
+
+
+def registrant_tokens(blind: BlindIndex, said: Person | Household) -> tuple[list[int], list[int]]:
+    """Return the tokens a person or group is found by: of the names, and of contact points and accounts."""
+    if isinstance(said, Person):
+        return name_tokens(blind, said.names), contact_tokens(blind, said.contact_points, said.accounts)
+    return name_tokens(blind, (said.name,) if said.name else ()), contact_tokens(blind, said.contact_points)
 
 
 def phone_token(blind: BlindIndex, number: str) -> int:

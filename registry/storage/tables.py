@@ -318,6 +318,7 @@ registrant_search = Table(
     Column("names", ARRAY(BigInteger), nullable=False),
     Column("contacts", ARRAY(BigInteger), nullable=False),
     _small("made"),
+    Column("facets", ARRAY(Integer), nullable=False),
 )
 
 membership = Table(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from functools import partial
 from pathlib import Path
 from uuid import UUID
 
@@ -58,7 +59,7 @@ async def test_registrants_of_before_are_found_once_their_tokens_are_made(
 async def test_tokens_of_an_earlier_way_are_replaced_and_others_left(
     pool: asyncpg.Pool, vault: Vault
 ) -> None:
-    people = PeopleStore(pool, vault, vault.blind, tokens=registrant_tokens(vault.blind))
+    people = PeopleStore(pool, vault, vault.blind, tokens=partial(registrant_tokens, vault.blind))
     old, fresh = await put(people, 1, "Ada Eze"), await put(people, 2, "Ngozi Eze")
     tokens = await pool.fetchval("SELECT names FROM registrant_search WHERE registrant_id = $1", old)
     await pool.execute(

@@ -29,7 +29,7 @@ from registry.people.identity import identifier_hash
 from registry.people.reading import Reader
 from registry.people.search import Search
 from registry.people.spelling import latin, words
-from registry.people.tokens import name_tokens, sought
+from registry.people.tokens import facets_of, name_tokens, sought
 from registry.settings import HubSettings
 from registry.storage import migrate
 from registry.storage.database import open_pool
@@ -162,8 +162,11 @@ async def _write(
     )
     await connection.copy_records_to_table(
         "registrant_search",
-        records=[(each.id, found) for each, found in zip(rows, tokens, strict=True)],
-        columns=["registrant_id", "names"],
+        records=[
+            (each.id, found, facets_of(each.somebody.born, None))
+            for each, found in zip(rows, tokens, strict=True)
+        ],
+        columns=["registrant_id", "names", "facets"],
         timeout=300,
     )
 

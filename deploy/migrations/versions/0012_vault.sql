@@ -14,5 +14,8 @@ CREATE INDEX registrant_reference_confirmed ON registrant_reference (system, con
 -- How a row's tokens were made. A later way raises the default; `hub db tokens` makes those of before anew.
 ALTER TABLE registrant_search ADD COLUMN made smallint NOT NULL DEFAULT 1;
 
--- Whose names a search showed, for whoever asks who saw a registrant.
-CREATE INDEX audit_event_shown ON audit_event USING gin ((details -> 'shown')) WHERE action = 'registrant.search';
+-- What a search by name is narrowed by, in clear as in `registrant`: the year of birth, and the area's id as a negative number.
+-- One index for both, so that a common name in one area or of one year is found without reading all who bear it.
+ALTER TABLE registrant_search ADD COLUMN facets integer[] NOT NULL DEFAULT '{}';
+DROP INDEX registrant_search_names;
+CREATE INDEX registrant_search_names ON registrant_search USING gin (names, facets);

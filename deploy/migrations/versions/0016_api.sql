@@ -54,4 +54,3 @@ CREATE TABLE vocabulary (
 ALTER TABLE area ADD COLUMN version integer NOT NULL DEFAULT 1;
 
 -- Who saw a record also through a search: the ids it showed stand in the details of its one event.
-CREATE INDEX audit_event_shown ON audit_event USING gin ((details -> 'shown')) WHERE action = 'registrant.search';
