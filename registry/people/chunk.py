@@ -17,6 +17,7 @@ from canonical_model.message import uuid7
 from canonical_model.person import Person
 from registry.people.drafts import Change, Task, Written
 from registry.people.identity import Known
+from registry.people.idtypes import IdentifierTypes
 from registry.people.members import Members
 from registry.people.record import IDENTIFIER_LIMIT, Columns, Kind, Record, clock_of
 
@@ -33,6 +34,7 @@ Identifiers = Mapping[str, tuple[Known, Identifier]]
 class Chunk:
     """Everything a chunk of drafts may concern, and what becomes of it."""
 
+    types: IdentifierTypes
     declared: Collection[str] = ()
     nested: bool = False
     owners: dict[bytes, UUID] = field(default_factory=dict)
@@ -93,6 +95,7 @@ class Chunk:
                 remedy="Check whether the source gives one identifier to several people.",
             )
         try:
+            self._check_identifiers(task, record, task.identifiers)
             members = self._members(task, record) if task.is_group else None
         except Refused as refused:
             return refused
@@ -161,6 +164,22 @@ class Chunk:
         elif changed:
             self._note(task, record, columns, attributes, before)
         return Written(record.id, created, changed or created, version=record.version)
+
+    def _check_identifiers(self, task: Task, record: Record, identifiers: Identifiers) -> None:
+        found = self.types.problem(identifiers, record.kind)
+        if found is None:
+            closed = [
+                known.type
+                for key, (known, _) in identifiers.items()
+                if known.live and self.types.is_closed(known.type) and not record.is_live(key)
+            ]
+            found = (closed[0], "is new, and no new ones of its type are taken") if closed else None
+        if found is not None:
+            raise Refused(
+                f"An identifier of type {found[0]} in {_called(task)} {found[1]}; nothing was changed.",
+                code="identifier-invalid",
+                remedy="Correct it at its source, or the rule of the type.",
+            )
 
     def _keep_identifiers(self, identifiers: Identifiers, record: Record) -> None:
         for key, (known, identifier) in identifiers.items():
@@ -254,6 +273,7 @@ class Chunk:
                 )
             # Nothing is known of them but an identifier; the person itself may come later.
             person = Record(uuid7(), f"household:{task.draft.source}", declared=self.declared)
+            self._check_identifiers(task, person, identifiers)
             person.merge(Person(identifiers=live), identifiers, clock_of(task.at, task.turn))
             person.created, person.version = False, 1
             made.people.append((person, identifiers))

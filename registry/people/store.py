@@ -18,6 +18,7 @@ from canonical_model.errors import HubError, Refused
 from canonical_model.household import Household
 from canonical_model.person import Person
 from registry.people.drafts import Draft, Task, Tokens, Written
+from registry.people.idtypes import IdentifierTypes
 from registry.people.phones import internationally
 from registry.people.reading import WAIT, Reader
 from registry.people.writing import Writer
@@ -72,7 +73,10 @@ class PeopleStore(Reader):
         group: int = 128,
     ) -> None:
         super().__init__(pool, vault, blind)
-        self.writer = Writer(vault, tokens=tokens, declared=declared, nested=nested)
+        self.identifier_types = IdentifierTypes(pool)
+        self.writer = Writer(
+            vault, tokens=tokens, declared=declared, nested=nested, types=self.identifier_types
+        )
         self._region = region
         self._groups: GroupCommit[Task, Written] = GroupCommit(
             self._write, delay=delay, most=group, parallel=2
@@ -93,7 +97,7 @@ class PeopleStore(Reader):
 
         `at` is the time of the facts (default: when the hub accepted the message); a value is replaced only by a later
         one. With `unidentified` somebody without any identifier is new. Raises `Refused`: `person-invalid`, `identifier-missing`, `identifier-ambiguous`, `identifiers-too-many`,
-        `registrant-kind-differs`, `phone-invalid`.
+        `registrant-kind-differs`, `identifier-invalid`, `phone-invalid`.
         """
         given = _checked(Person, internationally(person, self._region), message_id)
         done = await self._submit(

@@ -18,6 +18,7 @@ from registry.people import rows
 from registry.people.chunk import Chunk, cycle
 from registry.people.drafts import Draft, Task, Tokens, Written
 from registry.people.identity import known
+from registry.people.idtypes import IdentifierTypes
 from registry.people.record import Record
 from registry.people.rows import Connection, Keys
 from registry.vault import DataKey, Vault, sealed_place
@@ -41,7 +42,7 @@ class Writer:
     """Creates and updates individuals and groups from drafts; who gives one writes exactly this way.
 
     `tokens` makes the search tokens of a registrant, `declared` names the attributes that lie in clear, `nested` allows
-    groups in groups.
+    groups in groups, `types` has the rules of identifiers.
     """
 
     def __init__(
@@ -51,11 +52,14 @@ class Writer:
         tokens: Tokens | None = None,
         declared: Collection[str] = (),
         nested: bool = False,
+        types: IdentifierTypes | None = None,
     ) -> None:
         self._vault = vault
         self._tokens = tokens
         self._declared = declared
         self._nested = nested
+        self._types = types or IdentifierTypes()
+        self._typed = types is not None
 
     def prepare(self, draft: Draft) -> Task:
         """Make a draft ready outside of any transaction: hash its identifiers, fix the time of its facts."""
@@ -119,7 +123,9 @@ class Writer:
         self, connection: Connection, tasks: Sequence[Task], keys: Keys, barred: Mapping[int, HubError]
     ) -> list[Written | HubError]:
         claimed = await rows.claim(connection, {task.fact_id for task in tasks if task.fact_id is not None})
-        chunk = Chunk(self._declared, self._nested)
+        if self._typed:
+            await self._types.look(connection)
+        chunk = Chunk(self._types, self._declared, self._nested)
         await self._open(chunk, await rows.read(connection, chunk, tasks))
         answers: dict[int, Written | HubError] = {}
         refused: set[UUID] = set()

@@ -43,6 +43,9 @@ __all__ = [
     "data_key",
     "delivery",
     "idempotency_key",
+    "document",
+    "event_type",
+    "identifier_type",
     "job",
     "membership",
     "message",
@@ -54,7 +57,10 @@ __all__ = [
     "registrant_reference",
     "registrant_search",
     "registrant_vault",
+    "relationship",
+    "relationship_type",
     "vocabulary",
+    "vocabulary_code",
     "worker",
 ]
 
@@ -88,6 +94,10 @@ def _integer(name: str, *, nullable: bool = False, key: bool = False) -> Column[
 
 def _day(name: str, *, nullable: bool = False) -> Column[Any]:
     return Column(name, Date, nullable=nullable)
+
+
+def _json(name: str, *, nullable: bool = False) -> Column[Any]:
+    return Column(name, JSONB, nullable=nullable)
 
 
 def _flag(name: str, *, nullable: bool = False) -> Column[Any]:
@@ -367,6 +377,86 @@ registrant_reference = Table(
     _at("created_at"),
 )
 
+vocabulary = Table(
+    "vocabulary", METADATA, _text("namespace", key=True), _json("names"), _flag("standard"), _at("updated_at")
+)
+
+vocabulary_code = Table(
+    "vocabulary_code",
+    METADATA,
+    _text("namespace", key=True),
+    _text("code", key=True),
+    _json("names"),
+    _flag("active"),
+)
+
+identifier_type = Table(
+    "identifier_type",
+    METADATA,
+    _text("type", key=True),
+    _json("names"),
+    _text("kind", nullable=True),
+    _text("pattern", nullable=True),
+    _text("check_digit", nullable=True),
+    _flag("active"),
+    _at("updated_at"),
+)
+
+relationship_type = Table(
+    "relationship_type",
+    METADATA,
+    _text("code", key=True),
+    _json("names"),
+    _json("inverse_names"),
+    _flag("bidirectional"),
+    _text("source_kind", nullable=True),
+    _text("destination_kind", nullable=True),
+    _flag("active"),
+)
+
+relationship = Table(
+    "relationship",
+    METADATA,
+    _uuid("id", key=True),
+    _text("type"),
+    _uuid("source_id"),
+    _uuid("destination_id"),
+    _day("start_date"),
+    _day("end_date", nullable=True),
+    _text("actor"),
+    _text("source"),
+    _at("created_at"),
+    _at("updated_at"),
+)
+
+document = Table(
+    "document",
+    METADATA,
+    _uuid("id", key=True),
+    _uuid("registrant_id"),
+    _text("kind"),
+    _text("media_type"),
+    _big("size"),
+    _bytes("digest"),
+    _big("key_id"),
+    _text("actor"),
+    _text("source"),
+    _at("created_at"),
+    _at("removed_at", nullable=True),
+    _text("removed_by", nullable=True),
+)
+
+event_type = Table(
+    "event_type",
+    METADATA,
+    _text("type", key=True),
+    _json("names"),
+    _json("schema"),
+    Column("lasts_days", Integer, nullable=True),
+    _flag("active"),
+    _at("updated_at"),
+)
+
 registrant_event = Table(
     "registrant_event",
     METADATA,
@@ -447,18 +537,6 @@ consent = Table(
     _text("source"),
     _integer("version"),
     _at("created_at"),
-)
-
-vocabulary = Table(
-    "vocabulary",
-    METADATA,
-    _text("namespace", key=True),
-    _text("code", key=True),
-    Column("display", JSONB, nullable=False),
-    _text("parent", nullable=True),
-    Column("active", Boolean, nullable=False),
-    _integer("version"),
-    _at("updated_at"),
 )
 
 attribute_schema = Table(

@@ -7,6 +7,8 @@ from pathlib import Path
 from alembic import op
 from sqlalchemy.util import await_only
 
+from registry.people.standards import load
+
 revision = "0011"
 down_revision = "0010"
 branch_labels = None
@@ -14,10 +16,12 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Make the tables of history, vocabularies, relationships and documents."""
+    """Make the tables of history, vocabularies, relationships and documents, and fill in the code lists of ISO."""
     script = Path(__file__).with_suffix(".sql").read_text(encoding="utf-8")
     # A script of many statements cannot be prepared, so it goes to asyncpg itself, inside the open transaction.
-    await_only(op.get_bind().connection.driver_connection.execute(script))
+    driver = op.get_bind().connection.driver_connection
+    await_only(driver.execute(script))
+    await_only(load(driver))
 
 
 def downgrade() -> None:

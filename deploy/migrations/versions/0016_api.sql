@@ -38,19 +38,8 @@ CREATE TABLE consent (
 );
 CREATE INDEX consent_person ON consent (registrant_id, recipient, purpose, status_at DESC);
 
--- Vocabularies: codes that forms, rules and partners speak in, with a display for each language.
-CREATE TABLE vocabulary (
-    namespace  text NOT NULL,
-    code       text NOT NULL,
-    display    jsonb NOT NULL,                 -- by language tag
-    parent     text,
-    active     boolean NOT NULL DEFAULT true,
-    version    integer NOT NULL DEFAULT 1,
-    updated_at timestamptz NOT NULL DEFAULT now(),
-    PRIMARY KEY (namespace, code)
-);
-
 -- Areas are written over the API, so they count their versions.
 ALTER TABLE area ADD COLUMN version integer NOT NULL DEFAULT 1;
 
 -- Who saw a record also through a search: the ids it showed stand in the details of its one event.
+CREATE INDEX audit_event_shown ON audit_event USING gin ((details -> 'shown')) WHERE action = 'registrant.search';

@@ -22,4 +22,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Refuse: going back would destroy rows that wait to be corrected; restore a backup instead."""
-    raise RuntimeError("0017 cannot be undone: it would destroy rows that wait to be corrected. Restore a backup instead.")
+    raise RuntimeError(
+        "0017 cannot be undone: it would destroy rows that wait to be corrected. Restore a backup instead."
+    )

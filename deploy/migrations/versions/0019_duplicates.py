@@ -22,4 +22,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Refuse: going back would destroy decisions about duplicates; restore a backup instead."""
-    raise RuntimeError("0019 cannot be undone: it would destroy decisions about duplicates. Restore a backup instead.")
+    raise RuntimeError(
+        "0019 cannot be undone: it would destroy decisions about duplicates. Restore a backup instead."
+    )
