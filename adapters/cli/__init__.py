@@ -24,6 +24,7 @@ GROUPS = {
     "messages": ("adapters.cli.messages", "List, show and replay messages; dead letters."),
     "partner": ("adapters.cli.partner", "List partners, make their secrets."),
     "routes": ("adapters.cli.routes", "Check, list and explain routes."),
+    "rules": ("adapters.cli.rules", "Check, preview and explain rules."),
     "schemas": ("adapters.cli.schemas", "Export the canonical model as JSON Schema."),
 }
 COMMANDS = {

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from functools import cache, lru_cache
-from importlib import resources
-from io import BytesIO
+from functools import lru_cache
 from typing import Final
 
-from babel.messages.pofile import read_po
+from registry import texts
+from registry.texts import LANGUAGES
 
-LANGUAGES: Final = ("en", "fr", "es", "ar")
 _MAX_HEADER: Final = 200
 
 
@@ -30,19 +28,6 @@ def best_language(accept: str) -> str:
     return min(ranked)[2] if ranked else LANGUAGES[0]
 
 
-@cache
-def _catalog(language: str) -> dict[str, str]:
-    source = resources.files("adapters.http").joinpath("locales").joinpath(f"{language}.po")
-    if language == LANGUAGES[0] or not source.is_file():
-        return {}
-    catalog = read_po(BytesIO(source.read_bytes()), locale=language)
-    return {
-        message.id: message.string
-        for message in catalog
-        if isinstance(message.id, str) and message.id and isinstance(message.string, str) and message.string
-    }
-
-
 def translate(text: str, language: str) -> str:
     """Return the text in a language of ours, or unchanged where it has no translation."""
-    return _catalog(language).get(text, text)
+    return texts.translate("adapters.http", text, language)

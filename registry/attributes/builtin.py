@@ -11,6 +11,15 @@ from canonical_model.household import GroupKind, MembershipRole
 from canonical_model.person import MaritalStatus, Sex
 from registry.attributes.attribute import Attribute, ValueType
 
+_STATUS: Final = ("active", "deceased", "inactive", "merged")
+_SEX: Final = tuple(Sex)
+_LABELS: Final = {
+    "male": {"en": "male", "fr": "masculin", "es": "masculino", "ar": "ذكر"},
+    "female": {"en": "female", "fr": "féminin", "es": "femenino", "ar": "أنثى"},
+    "other": {"en": "other", "fr": "autre", "es": "otro", "ar": "آخر"},
+    "unknown": {"en": "unknown", "fr": "inconnu", "es": "desconocido", "ar": "غير معروف"},
+}
+
 
 def _one(
     name: str,
@@ -20,11 +29,10 @@ def _one(
     codes: tuple[str, ...] | None = None,
     privacy: Privacy = Privacy.PERSONAL,
 ) -> Attribute:
-    return Attribute(name, kind, privacy, titles, codes, column=column)
+    labels = _LABELS if codes is _SEX else {}
+    return Attribute(name, kind, privacy, titles, codes, labels, column=column)
 
 
-_STATUS: Final = ("active", "deceased", "inactive", "merged")
-_SEX: Final = tuple(Sex)
 _MARITAL: Final = tuple(MaritalStatus)
 _SEX_TITLE: Final = {"en": "sex", "fr": "sexe", "es": "sexo", "ar": "الجنس"}
 _MARITAL_TITLE: Final = {

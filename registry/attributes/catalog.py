@@ -151,6 +151,9 @@ def sql_of(attribute: Attribute, alias: str) -> str:
     """Return the SQL that reads an attribute of the registrant `alias`; the name comes from a catalog, never from a user."""
     if attribute.column is not None:
         column = f'{alias}."{attribute.column}"'
+        if attribute.type is ValueType.DATE:
+            # Days without end, and beyond four digits of the year, are no dates anywhere else.
+            return f"CASE WHEN {column} BETWEEN DATE '0001-01-01' AND DATE '9999-12-31' THEN {column} END"
         return f"{column}::numeric" if attribute.type is ValueType.INTEGER else column
     return json_sql(attribute, f"{alias}.attributes")
 

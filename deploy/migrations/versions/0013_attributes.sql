@@ -45,3 +45,18 @@ CREATE FUNCTION attribute_date(value jsonb) RETURNS date LANGUAGE sql IMMUTABLE 
         THEN make_date(substr(value #>> '{}', 1, 4)::integer, 2, 29)
     END
 $$;
+
+-- What rules need twice of a value. Unknown (null) in, unknown out; nothing here ever fails.
+
+CREATE FUNCTION rule_least(one numeric, other numeric) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN one <= other THEN one WHEN one > other THEN other END
+$$;
+
+CREATE FUNCTION rule_greatest(one numeric, other numeric) RETURNS numeric LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN one >= other THEN one WHEN one < other THEN other END
+$$;
+
+CREATE FUNCTION rule_day(day date, days numeric) RETURNS date LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+    SELECT CASE WHEN days BETWEEN -1000000 AND 1000000
+        AND (day - DATE '0001-01-01')::numeric + days BETWEEN 0 AND 3652058 THEN day + days::integer END
+$$;
