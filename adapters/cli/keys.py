@@ -86,7 +86,11 @@ def rotate_command(
         # A database from before gets its blind index key stored first: it was derived from the key that goes.
         vault = Vault(pool, keys, await load_blind(pool, keys))
         done = await rewrap(pool, keys, lambda done, total: told("data keys", done, total))
-        sealed = await reseal(pool, vault, lambda done, total: told("documents", done, total)) if data else Resealed()
+        sealed = (
+            await reseal(pool, vault, lambda done, total: told("documents", done, total))
+            if data
+            else Resealed()
+        )
         result = {
             "kek": await keys.current(),
             "dry_run": False,
