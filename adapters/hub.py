@@ -10,6 +10,7 @@ import time
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -148,7 +149,7 @@ class Hub:
             self.pool,
             self.vault,
             self.vault.blind,
-            tokens=registrant_tokens(self.vault.blind),
+            tokens=partial(registrant_tokens, self.vault.blind),
             declared={*self.catalog.declared("individual"), *self.catalog.declared("group")},
             nested=settings.nested_groups,
             region=settings.region,
