@@ -13,6 +13,7 @@ from adapters.cli.output import report
 from canonical_model.errors import HubError
 
 GROUPS = {
+    "areas": ("adapters.cli.areas", "Import, list and move areas."),
     "audit": ("adapters.cli.audit", "Read the audit trail, seal it, verify that it is whole."),
     "attributes": ("adapters.cli.attributes", "Declare attributes of registrants, programmes and events."),
     "connector": ("adapters.cli.connector", "New, list, check and score connectors."),
@@ -23,6 +24,8 @@ GROUPS = {
     "mapping": ("adapters.cli.mapping", "Check mappings, try them, see what they lose."),
     "messages": ("adapters.cli.messages", "List, show and replay messages; dead letters."),
     "partner": ("adapters.cli.partner", "List partners, make their secrets."),
+    "people": ("adapters.cli.people", "List, find and show people and groups, their history and identity."),
+    "reference": ("adapters.cli.reference", "Types of identifiers, relationships and facts; code lists."),
     "routes": ("adapters.cli.routes", "Check, list and explain routes."),
     "rules": ("adapters.cli.rules", "Check, preview and explain rules."),
     "schemas": ("adapters.cli.schemas", "Export the canonical model as JSON Schema."),

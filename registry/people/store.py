@@ -19,6 +19,7 @@ from canonical_model.household import Household
 from canonical_model.person import Person
 from registry.people.drafts import Draft, Task, Tokens, Written
 from registry.people.idtypes import IdentifierTypes
+from registry.people.listing import PeopleFilter, PeoplePage, list_people
 from registry.people.phones import internationally
 from registry.people.reading import WAIT, Reader
 from registry.people.writing import Writer
@@ -158,6 +159,15 @@ class PeopleStore(Reader):
             Draft(_subject_of(given), source, at=at, message_id=message_id, event=given)
         )
         return EventResult(message_id, done.id, done.created, done.changed, done.repeated)
+
+    async def list(
+        self, wanted: PeopleFilter | None = None, *, limit: int = 50, cursor: str | None = None
+    ) -> PeoplePage:
+        """Return a page of registrants without identity data, newest first, at most 200; `PeopleFilter.read` reads filters.
+
+        Raises `Refused`: `cursor-invalid` for a cursor of another list, `area-unknown`.
+        """
+        return await list_people(self._pool, wanted or PeopleFilter(), limit=limit, cursor=cursor)
 
     async def was_applied(self, message_id: UUID) -> bool:
         """Say whether a message was applied here."""

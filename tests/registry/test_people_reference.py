@@ -9,16 +9,19 @@ from typing import Any
 from uuid import UUID
 
 import asyncpg
+import documents
 import pytest
+import yaml
 
 from canonical_model.errors import Refused
 from canonical_model.message import uuid7
 from registry.imports.areas import read_areas
 from registry.objects import FileObjectStore
-from registry.people import PeopleStore
+from registry.people import PeopleFilter, PeopleStore
 from registry.people.areas import AreaRow, Areas
 from registry.people.documents import Documents
 from registry.people.events import Events
+from registry.people.reference import apply_reference, read_reference, stored_reference
 from registry.people.relationships import Relationships
 from registry.people.standards import COUNTRIES, CURRENCIES, LANGUAGES, SEXES
 from registry.people.vocabularies import Vocabularies
@@ -357,3 +360,72 @@ async def test_a_fact_of_a_day_has_a_type_and_fits_its_schema(
         assert code(caught) == "event-type-invalid"
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await pool.execute("UPDATE registrant_event SET data = '{}'")
+
+
+@pytest.mark.parametrize(
+    "block", documents.marked("yaml", "reference"), ids=lambda block: str(getattr(block, "place", ""))
+)
+async def test_reference_data_in_the_pages_is_taken_and_told_again(
+    pool: asyncpg.Pool, block: documents.Block
+) -> None:
+    reference = read_reference(yaml.safe_load(block.text))
+    counts = await apply_reference(pool, reference)
+    assert sum(counts.values()) >= 4
+    told = dict(await stored_reference(pool))
+    assert told.pop("standard_vocabularies")[SEXES] == 4
+    assert read_reference(told) == reference
+
+
+async def test_wrong_reference_data_is_refused_at_its_place(pool: asyncpg.Pool) -> None:
+    for document, place in (
+        (
+            {"identifier_types": [{"type": "NID", "names": {"en": "N"}, "pattern": "("}]},
+            "/identifier_types/0/pattern",
+        ),
+        (
+            {"vocabularies": [{"namespace": "x", "names": {"en": "N"}, "codes": {}}]},
+            "/vocabularies/0/namespace",
+        ),
+        ({"others": []}, "/others"),
+        ([], "/"),
+    ):
+        with pytest.raises(Refused) as caught:
+            read_reference(document)
+        assert (code(caught), caught.value.pointer) == ("reference-invalid", place)
+
+
+def test_an_unknown_filter_is_refused_and_never_ignored() -> None:
+    with pytest.raises(Refused) as caught:
+        PeopleFilter.read({"sex": "male", "Planted": "x"})
+    assert code(caught) == "filter-unknown"
+    assert "Planted" not in str(caught.value)
+
+
+async def test_a_list_keeps_to_area_birth_group_and_status(people: PeopleStore, pool: asyncpg.Pool) -> None:
+    await Areas(pool).put(
+        [AreaRow("A", {"en": "A"}), AreaRow("A1", {"en": "A1"}, "A"), AreaRow("B", {"en": "B"})]
+    )
+    old = await someone(people, "1", area_code="A1", birthdate="1950-01-01")
+    young = await someone(people, "2", area_code="B", birthdate="2010-01-01", status="inactive")
+    home = await people.upsert_group(
+        {"identifiers": [{"id_type": "HH", "value": "H"}], "memberships": [{"person_id": str(young)}]},
+        source="urn:test",
+    )
+
+    async def found(**given: str) -> set[UUID]:
+        page = await people.list(PeopleFilter.read(given))
+        return {each.id for each in page.items}
+
+    assert await found() == {old, young, home.id}
+    assert await found(area="A") == {old}
+    assert await found(born_from="2000-01-01") == {young}
+    assert await found(born_until="1950-01-01", kind="individual") == {old}
+    assert await found(group=str(home.id)) == {young}
+    assert await found(status="inactive") == {young}
+    assert await found(updated_since="2999-01-01") == set()
+    await pool.execute("UPDATE registrant SET status = 'merged', merged_into = $1 WHERE id = $2", old, young)
+    assert young not in await found()
+    assert await found(status="merged") == {young}
+    # Whoever names the merged one, by its id, writes to the one it became.
+    done = await people.upsert({"person_id": str(young), "sex": "male"}, source="urn:test")
+    assert done.id == old
