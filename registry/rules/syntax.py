@@ -159,7 +159,8 @@ class _Reader:
     def read(self, tree: Tree[Any], depth: int) -> Syntax:
         tree = self._descend(tree)
         span = _span(tree)
-        self._parts += 1
+        # A long list of codes is one part of the rule, not hundreds.
+        self._parts += tree.data != "literal"
         if depth > MAX_DEPTH or self._parts > MAX_PARTS:
             what = f"more than {MAX_DEPTH} levels" if depth > MAX_DEPTH else f"more than {MAX_PARTS} parts"
             raise self._source.wrong(span, f"the rule has {what}", "rule-too-large")
@@ -217,8 +218,6 @@ class _Reader:
 
     def _list_lit(self, tree: Tree[Any], span: Span, depth: int) -> Syntax:
         parts, _ = self._arguments(tree.children, depth)
-        # A long list of codes is one part of the rule, not hundreds.
-        self._parts -= len(parts)
         return Syntax("list", span, parts=parts)
 
     def _arguments(

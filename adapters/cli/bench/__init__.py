@@ -13,7 +13,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from adapters.cli.bench import search
+from adapters.cli.bench import rules, search
 from adapters.cli.bench.path import GOAL_CPU_MS, GOAL_RATE, GOAL_RATIO, Bench, Run
 from adapters.cli.output import ERR, OUT, print_json
 from adapters.cli.serve import run
@@ -26,6 +26,7 @@ class Name(StrEnum):
 
     PATH = "path"
     SEARCH = "search"
+    RULES = "rules"
 
 
 def bench(
@@ -41,7 +42,7 @@ def bench(
     """Measure the hub and the raw limits of its parts in one run, and print the ratio.
 
     Uses HUB_DATABASE_URL and HUB_BROKER_URL; without them the embedded database and the postgres broker alone. `path`
-    measures messages, `search` finding people by identifier and by name; both make a database of their own and drop it.
+    measures messages, `search` finding people by identifier and by name, `rules` a rule over everybody; all make a database of their own and drop it.
 
     Example: HUB_BROKER_URL=amqp://guest:guest@127.0.0.1/ hub bench path --json
     """
@@ -50,6 +51,8 @@ def bench(
     try:
         if name is Name.SEARCH:
             run(_search(database_url(settings), people, as_json))
+        elif name is Name.RULES:
+            run(_rules(database_url(settings), people, as_json))
         else:
             run(_path(database_url(settings), broker, messages, as_json))
     finally:
@@ -126,6 +129,22 @@ async def _search(database: str, people: int, as_json: bool) -> None:
         "machine": host,
         "settings": {"people": people, "searches": 300},
         "results": list(search.rows(figures, _row)),
+    }
+    if as_json:
+        print_json(document)
+    else:
+        _show(document)
+
+
+async def _rules(database: str, people: int, as_json: bool) -> None:
+    host = machine()
+    figures = await rules.measure(database, people, lambda text: ERR.print(f"… {text}", style="dim"))
+    settings = {"registrants": people, "rounds": rules.ROUNDS}
+    document = {
+        "name": "rules",
+        "machine": host,
+        "settings": settings,
+        "results": list(rules.rows(figures, _row)),
     }
     if as_json:
         print_json(document)
