@@ -18,6 +18,7 @@ from canonical_model.errors import HubError, Refused
 from canonical_model.household import Household
 from canonical_model.person import Person
 from registry.people.drafts import Draft, Task, Tokens, Written
+from registry.people.merging import Merging
 from registry.people.phones import internationally
 from registry.people.reading import WAIT, Reader
 from registry.people.writing import Writer
@@ -73,7 +74,8 @@ class PeopleStore(Reader):
     ) -> None:
         super().__init__(pool, vault, blind)
         self.writer = Writer(vault, tokens=tokens, declared=declared, nested=nested)
-        self._region = region
+        self.merging = Merging(vault, tokens=tokens, declared=declared)
+        self.region = region
         self._groups: GroupCommit[Task, Written] = GroupCommit(
             self._write, delay=delay, most=group, parallel=2
         )
@@ -95,7 +97,7 @@ class PeopleStore(Reader):
         one. With `unidentified` somebody without any identifier is new. Raises `Refused`: `person-invalid`, `identifier-missing`, `identifier-ambiguous`, `identifiers-too-many`,
         `registrant-kind-differs`, `phone-invalid`.
         """
-        given = _checked(Person, internationally(person, self._region), message_id)
+        given = _checked(Person, internationally(person, self.region), message_id)
         done = await self._submit(
             Draft(given, source, actor, at, message_id, request_id, unidentified=unidentified)
         )
@@ -120,7 +122,7 @@ class PeopleStore(Reader):
         `group-recipient-taken`, `membership-overlaps`, `membership-dates-reversed`, `group-nested`, `group-cycle`,
         `group-too-large`.
         """
-        given = _checked(Household, internationally(household, self._region), message_id)
+        given = _checked(Household, internationally(household, self.region), message_id)
         done = await self._submit(
             Draft(given, source, actor, at, message_id, request_id, unidentified=unidentified)
         )
