@@ -162,7 +162,7 @@ class Chunk:
             self.changes.append(Change(record.id, record.version, task, created=True))
             self.only[record.id] = task
         elif changed:
-            self._note(task, record, columns, attributes, before)
+            self.note(task, record, columns, attributes, before)
         return Written(record.id, created, changed or created, version=record.version)
 
     def _check_identifiers(self, task: Task, record: Record, identifiers: Identifiers) -> None:
@@ -190,7 +190,7 @@ class Chunk:
                 del self.owners[known.hash]
             self.identifiers[record.id, known.hash] = (known, identifier, live)
 
-    def _note(
+    def note(
         self,
         task: Task,
         record: Record,
@@ -198,6 +198,7 @@ class Chunk:
         attributes: Mapping[str, Any],
         before: Members | None,
     ) -> None:
+        """Note a new version of a record for its history: what it is now beside the columns and attributes it had."""
         clear: dict[str, list[object]] = {
             _ALIASES.get(name, name): [old, new]
             for name, old, new in zip(Columns._fields, columns, record.columns, strict=True)

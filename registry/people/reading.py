@@ -27,7 +27,9 @@ r.id, r.kind, r.status, r.group_kind, r.is_partial_group, r.group_size, r.sex, r
 r.deathdate, r.marital_status, a.code AS area_code, r.registration_date, r.language, r.attributes, r.merged_into, r.version,
 r.source, r.created_at, r.updated_at
 """
-_GET: Final = f"SELECT {FIELDS} FROM registrant r LEFT JOIN area a ON a.id = r.area_id WHERE r.id = $1"
+# The id of a merged registrant leads to the one it was merged into.
+_WHO: Final = "(SELECT coalesce(n.merged_into, n.id) FROM registrant n WHERE n.id = $1)"
+_GET: Final = f"SELECT {FIELDS} FROM registrant r LEFT JOIN area a ON a.id = r.area_id WHERE r.id = {_WHO}"
 _FIND: Final = f"""
 SELECT {FIELDS} FROM registrant_identifier i JOIN registrant r ON r.id = i.registrant_id
 LEFT JOIN area a ON a.id = r.area_id WHERE i.hash = $1 AND i.live
@@ -35,12 +37,13 @@ LEFT JOIN area a ON a.id = r.area_id WHERE i.hash = $1 AND i.live
 _MEMBERS: Final = """
 SELECT m.id, m.group_id, m.member_id, m.roles, nullif(m.start_date, '-infinity') AS start_date, m.ended_date, m.version,
        m.source, m.start_date <= $2 AND (m.ended_date IS NULL OR $2 < m.ended_date) AS active
-FROM membership m WHERE m.{side} = $1 AND ($3 OR m.start_date <= $2 AND (m.ended_date IS NULL OR $2 < m.ended_date))
+FROM membership m WHERE m.{side} = (SELECT coalesce(n.merged_into, n.id) FROM registrant n WHERE n.id = $1)
+    AND ($3 OR m.start_date <= $2 AND (m.ended_date IS NULL OR $2 < m.ended_date))
 ORDER BY m.start_date, m.id LIMIT 2000
 """
-_OPEN: Final = """
+_OPEN: Final = f"""
 SELECT r.id, r.kind, r.source, r.version, v.key_id, v.format, v.sealed
-FROM registrant r JOIN registrant_vault v ON v.registrant_id = r.id WHERE r.id = $1
+FROM registrant r JOIN registrant_vault v ON v.registrant_id = r.id WHERE r.id = {_WHO}
 """
 
 
@@ -94,7 +97,10 @@ class Reader:
         self._blind = blind
 
     async def get(self, registrant_id: UUID) -> Registrant | None:
-        """Return a registrant without identity data, None when there is none."""
+        """Return a registrant without identity data, None when there is none.
+
+        The id of one that was merged leads to its survivor, whose id the answer has.
+        """
         async with database_errors("reading a registrant"), asyncio.timeout(WAIT):
             row = await self._pool.fetchrow(_GET, registrant_id)
         return None if row is None else Registrant(**dict(row))
@@ -190,9 +196,7 @@ class Reader:
         record = Record.from_bytes(row["id"], row["source"], row["version"], opened, kind=row["kind"])
         if record.kind == "individual":
             return record.person()
-        return record.household(
-            [_said(each) for each in await self.members(registrant_id, past=True)][-1000:]
-        )
+        return record.household([_said(each) for each in await self.members(record.id, past=True)][-1000:])
 
 
 def _said(member: Member) -> dict[str, Any]:

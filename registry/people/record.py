@@ -38,6 +38,11 @@ _SEARCHED: Final = {"names", "name", "contact_points", "accounts"}
 _NARROWING: Final = {"birthdate", "area_code"}
 """Fields in clear that a search is narrowed by."""
 
+_OWN: Final = {"status", "disabled_reason", "registration_date"}
+"""Values that tell of the record and not of who is registered; a merge leaves them alone."""
+_LISTS: Final = ("names", "contact_points", "accounts", "addresses")
+_LIST_LIMIT: Final = 20
+
 Clock = list[Any]
 """Milliseconds since which the fact holds, milliseconds at which it was said, which of one millisecond: later is greater."""
 
@@ -229,6 +234,52 @@ class Record:
         self._derive()
         return changed
 
+    def absorb(self, other: Record) -> dict[str, Any]:
+        """Take over what another record of the same registrant has and this one lacks.
+
+        Return for each part and name what was held before and what since, as `part_from` needs it.
+        """
+        taken: dict[str, Any] = {}
+        for part, entries in other._document.items():
+            mine, noted = self._document[part], taken.setdefault(part, {})
+            for name, held in entries.items():
+                before = mine.get(name)
+                after = _joined(name, before, held) if part == "values" else _later(before, held)
+                if after is not None:
+                    self._note(mine, name, None if before is None else before[0])
+                    mine[name] = after
+                    noted[name] = [before, after]
+        self._derive()
+        return taken
+
+    def part_from(self, taken: Mapping[str, Any]) -> set[str]:
+        """Give back what `absorb` took, where nobody said anything else since; return the keys of identifiers given back."""
+        parted = set()
+        for part, entries in taken.items():
+            mine = self._document[part]
+            for name, (before, after) in entries.items():
+                now = mine.get(name)
+                if now == after:
+                    left = before
+                elif now is not None and name in _LISTS and part == "values":
+                    had = before[0] if before else []
+                    left = [[each for each in now[0] or [] if each in had or each not in after[0]], now[1]]
+                else:
+                    continue
+                self._note(mine, name, None if now is None else now[0])
+                if left is None:
+                    del mine[name]
+                else:
+                    mine[name] = left
+                if part == "identifiers":
+                    parted.add(name)
+        self._derive()
+        return parted
+
+    def identifiers(self) -> list[Identifier]:
+        """Return the identifiers it holds, those no longer valid included."""
+        return [Identifier.model_validate(held[0]) for held in self._document["identifiers"].values()]
+
     def person(self) -> Person:
         """Return the record as a canonical person, death and marital status as derived."""
         death = self._death()
@@ -359,3 +410,28 @@ class Record:
 @lru_cache(maxsize=4096)
 def _date(text: str | None) -> PartialDate | None:
     return None if text is None else PartialDate.parse(text)
+
+
+def _joined(name: str, before: list[Any] | None, held: list[Any]) -> list[Any] | None:
+    """Return what a value is once another record's is taken over, None where it stays."""
+    if held[0] is None or name in _OWN:
+        return None
+    if name in _LISTS and before is not None and before[0]:
+        known = [_bare(each) for each in before[0]]
+        new = [
+            {**each, "use": "alias"} if name == "names" else each
+            for each in held[0]
+            if _bare(each) not in known
+        ]
+        whole = (before[0] + new)[:_LIST_LIMIT]
+        return None if len(whole) == len(before[0]) else [whole, max(before[1], held[1])]
+    # What somebody took away after the other value was said stays away.
+    return held if before is None or (before[0] is None and before[1] < held[1]) else None
+
+
+def _later(before: list[Any] | None, held: list[Any]) -> list[Any] | None:
+    return held if before is None or before[1] < held[1] else None
+
+
+def _bare(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in entry.items() if name not in {"use", "preferred"}}

@@ -154,11 +154,7 @@ async def read(connection: Connection, chunk: Chunk, tasks: Sequence[Task]) -> S
     own = {known.hash for task in tasks for known, _ in task.identifiers.values()}
     members = [each for task in tasks for each in task.members]
     hashes = own | {known.hash for _, identifiers in members for known, _ in identifiers.values()}
-    if 0 < len(hashes) <= LOCKED_IDENTIFIERS:
-        # Four bytes of the hash are enough: two identifiers that share a lock merely wait for each other.
-        await connection.execute(
-            _LOCK, sorted({int.from_bytes(each[:4], "big", signed=True) for each in hashes})
-        )
+    await _lock(connection, hashes)
     wanted = {task.given_id for task in tasks if task.given_id is not None}
     for row in await connection.fetch(_FIND, list(hashes)) if hashes else ():
         chunk.owners[row["hash"]] = row["id"]
@@ -178,6 +174,27 @@ async def read(connection: Connection, chunk: Chunk, tasks: Sequence[Task]) -> S
         for row in await connection.fetch(_MEMBERS, groups):
             chunk.groups[row["group_id"]].take(dict(row))
     return documents
+
+
+async def hold(
+    connection: Connection, hashes: Collection[bytes], ids: Collection[UUID]
+) -> list[asyncpg.Record]:
+    """Lock identifiers, then registrants, in the order all writers keep; return id, kind, source, version, merged_into."""
+    await _lock(connection, hashes)
+    return list(await connection.fetch(_HOLD, list(ids)))
+
+
+async def documents(connection: Connection, ids: Collection[UUID]) -> list[asyncpg.Record]:
+    """Read sealed documents, still closed: registrant_id, key_id, format, sealed."""
+    return list(await connection.fetch(_OPEN, list(ids)))
+
+
+async def _lock(connection: Connection, hashes: Collection[bytes]) -> None:
+    if 0 < len(hashes) <= LOCKED_IDENTIFIERS:
+        # Four bytes of the hash are enough: two identifiers that share a lock merely wait for each other.
+        await connection.execute(
+            _LOCK, sorted({int.from_bytes(each[:4], "big", signed=True) for each in hashes})
+        )
 
 
 def _name(chunk: Chunk, row: asyncpg.Record) -> None:

@@ -20,6 +20,7 @@ from canonical_model.person import Person
 from registry.people.drafts import Draft, Task, Tokens, Written
 from registry.people.idtypes import IdentifierTypes
 from registry.people.listing import PeopleFilter, PeoplePage, list_people
+from registry.people.merging import Merging
 from registry.people.phones import internationally
 from registry.people.reading import WAIT, Reader
 from registry.people.writing import Writer
@@ -78,7 +79,8 @@ class PeopleStore(Reader):
         self.writer = Writer(
             vault, tokens=tokens, declared=declared, nested=nested, types=self.identifier_types
         )
-        self._region = region
+        self.merging = Merging(vault, tokens=tokens, declared=declared)
+        self.region = region
         self._groups: GroupCommit[Task, Written] = GroupCommit(
             self._write, delay=delay, most=group, parallel=2
         )
@@ -100,7 +102,7 @@ class PeopleStore(Reader):
         one. With `unidentified` somebody without any identifier is new. Raises `Refused`: `person-invalid`, `identifier-missing`, `identifier-ambiguous`, `identifiers-too-many`,
         `registrant-kind-differs`, `identifier-invalid`, `phone-invalid`.
         """
-        given = _checked(Person, internationally(person, self._region), message_id)
+        given = _checked(Person, internationally(person, self.region), message_id)
         done = await self._submit(
             Draft(given, source, actor, at, message_id, request_id, unidentified=unidentified)
         )
@@ -125,7 +127,7 @@ class PeopleStore(Reader):
         `group-recipient-taken`, `membership-overlaps`, `membership-dates-reversed`, `group-nested`, `group-cycle`,
         `group-too-large`.
         """
-        given = _checked(Household, internationally(household, self._region), message_id)
+        given = _checked(Household, internationally(household, self.region), message_id)
         done = await self._submit(
             Draft(given, source, actor, at, message_id, request_id, unidentified=unidentified)
         )

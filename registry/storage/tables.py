@@ -37,6 +37,9 @@ __all__ = [
     "audit_event",
     "audit_key",
     "audit_sealed",
+    "change_decision",
+    "change_request",
+    "change_subject",
     "civil_event",
     "compiled",
     "consent",
@@ -46,6 +49,7 @@ __all__ = [
     "event_type",
     "idempotency_key",
     "identifier_type",
+    "duplicate_pair",
     "job",
     "membership",
     "message",
@@ -55,6 +59,7 @@ __all__ = [
     "registrant_event",
     "registrant_identifier",
     "registrant_reference",
+    "registrant_merge",
     "registrant_search",
     "registrant_vault",
     "relationship",
@@ -455,6 +460,76 @@ event_type = Table(
     Column("lasts_days", Integer, nullable=True),
     _flag("active"),
     _at("updated_at"),
+)
+
+change_request = Table(
+    "change_request",
+    METADATA,
+    _uuid("id", key=True),
+    _text("type"),
+    _text("state"),
+    _text("maker"),
+    _text("policy"),
+    Column("steps", JSONB, nullable=False),
+    _small("step"),
+    Column("bases", JSONB, nullable=False),
+    Column("results", JSONB, nullable=True),
+    _big("key_id"),
+    _bytes("sealed"),
+    Column("undo_key", BigInteger, nullable=True),
+    _bytes("undo", nullable=True),
+    _uuid("undoes", nullable=True),
+    _text("reason", nullable=True),
+    Column("conflicts", ARRAY(Text), nullable=True),
+    _at("created_at"),
+    _at("decided_at", nullable=True),
+    _at("applied_at", nullable=True),
+)
+
+change_subject = Table(
+    "change_subject", METADATA, _uuid("request_id", key=True), _uuid("registrant_id", key=True)
+)
+
+change_decision = Table(
+    "change_decision",
+    METADATA,
+    _uuid("request_id", key=True),
+    _small("step"),
+    _text("role"),
+    _text("actor", key=True),
+    _text("maker"),
+    _flag("agreed"),
+    _at("at"),
+)
+
+registrant_merge = Table(
+    "registrant_merge",
+    METADATA,
+    _uuid("absorbed_id", key=True),
+    _uuid("survivor_id"),
+    _at("merged_at"),
+    _text("actor"),
+    _text("request_id", nullable=True),
+    _text("status"),
+    Column("brought", ARRAY(UUID(as_uuid=True)), nullable=False),
+    Column("memberships", JSONB, nullable=False),
+    _big("key_id"),
+    _bytes("sealed"),
+)
+
+duplicate_pair = Table(
+    "duplicate_pair",
+    METADATA,
+    _uuid("first_id", key=True),
+    _uuid("second_id", key=True),
+    Column("score", REAL, nullable=False),
+    Column("reasons", ARRAY(Text), nullable=False),
+    _text("state"),
+    _text("decided_by", nullable=True),
+    _at("decided_at", nullable=True),
+    _text("note", nullable=True),
+    _uuid("request_id", nullable=True),
+    _at("found_at"),
 )
 
 registrant_event = Table(

@@ -21,6 +21,7 @@ _ALIKE = {
     "TEXT[]": "ARRAY",
     "INTEGER[]": "ARRAY",
     "BIGINT[]": "ARRAY",
+    "UUID[]": "ARRAY",
     "DOUBLE PRECISION": "double precision",
     "TIMESTAMP WITH TIME ZONE": "timestamp with time zone",
 }

@@ -7,11 +7,15 @@ CREATE TABLE duplicate_pair (
     state      text NOT NULL DEFAULT 'open' CHECK (state IN ('open', 'duplicate', 'distinct')),
     decided_by text,
     decided_at timestamptz,
-    note       text,
+    note       text,                           -- why, in words without anybody's data
+    request_id uuid REFERENCES change_request (id),  -- the change that merges a duplicate
     found_at   timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (first_id, second_id),
     CHECK (first_id < second_id),
-    CHECK ((state = 'open') = (decided_by IS NULL))
+    CHECK ((state = 'open') = (decided_by IS NULL)),
+    CHECK ((state = 'open') = (decided_at IS NULL)),
+    CHECK ((state = 'duplicate') = (request_id IS NOT NULL))
 );
-CREATE INDEX duplicate_pair_open ON duplicate_pair (score DESC, first_id) WHERE state = 'open';
+CREATE INDEX duplicate_pair_open ON duplicate_pair (score DESC, first_id, second_id) WHERE state = 'open';
 CREATE INDEX duplicate_pair_second ON duplicate_pair (second_id);
+CREATE INDEX duplicate_pair_request ON duplicate_pair (request_id) WHERE request_id IS NOT NULL;
