@@ -111,8 +111,8 @@ async def _watch(desk: Desk, store: JobStore, request: web.Request, call: Call) 
             async for job in store.watch(row["id"], seconds=_LOOK):
                 data = orjson.dumps(job.as_dict(), option=orjson.OPT_UTC_Z, default=str)
                 await response.write(b"event: job\ndata: " + data + b"\n\n")
-    except (TimeoutError, HubError):
+    except (TimeoutError, HubError) as error:
         # Whoever still watches connects again, as event sources do by themselves.
-        log(_LOG, logging.DEBUG, "job-watch-ended")
+        log(_LOG, logging.DEBUG, "job-watch-ended", error=error)
     await response.write_eof()
     return response

@@ -11,6 +11,7 @@ from adapters.http.body import check_length, parse_json
 from adapters.http.catalog import fault_of
 from adapters.http.language import best_language
 from adapters.http.operations import Call
+from adapters.http.pipeline import defect_of
 from adapters.http.problems import RequestRefused, note_fault, problem_of
 from adapters.rest.resources.declaration import Connection
 from adapters.rest.resources.writing import Reply
@@ -34,8 +35,10 @@ async def stream_lines(
             await write_lines(response, first, seconds)
             async for chunk in chunks:
                 await write_lines(response, chunk, seconds)
-    except HubError as error:
-        note_fault(error, call.request_id)
+    except ConnectionError:
+        raise
+    except Exception as error:
+        note_fault(error if isinstance(error, HubError) else defect_of(error), call.request_id)
         if request.transport is not None:
             request.transport.abort()
         raise ConnectionResetError("the stream could not be read to its end") from error
@@ -76,8 +79,11 @@ async def answer_lines(
                     )
             index += len(window)
             await write_lines(response, results, settings.request_timeout)
-    except HubError as error:
-        last = {"index": index, **problem(error, call.request_id, language)}
+    except ConnectionError:
+        raise
+    except Exception as error:
+        fault = error if isinstance(error, HubError) else defect_of(error)
+        last = {"index": index, **problem(fault, call.request_id, language)}
         await write_lines(response, [last], settings.request_timeout)
         response.force_close()
     await response.write_eof()

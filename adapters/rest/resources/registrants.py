@@ -162,7 +162,6 @@ def resource(visibility: Visibility) -> Resource:
         sorts={
             "id": Sort("r.id", "uuid"),
             "updated_at": Sort("r.updated_at", "timestamptz"),
-            "created_at": Sort("r.created_at", "timestamptz"),
         },
         visible=visibility,
         witness=_witness,

@@ -11,8 +11,8 @@ from adapters.rest.resources.declaration import Args, Viewer
 ProgramCondition = Callable[[str, str], str]
 """Takes the expression of a registrant's id and the place of program codes; returns who is in one of them."""
 _AREA: Final = (
-    "EXISTS (SELECT FROM area x JOIN area top ON top.code = ANY ({codes}::text[]) "
-    "WHERE x.id = r.area_id AND x.path @> ARRAY[top.id])"
+    "r.area_id IN (SELECT x.id FROM area x JOIN area top ON x.path @> ARRAY[top.id] "
+    "WHERE top.code = ANY ({codes}::text[]))"
 )
 # The newest word of a person counts; being asked once more takes nothing back.
 _CONSENT: Final = """EXISTS (SELECT FROM consent c WHERE c.id = (
