@@ -25,6 +25,7 @@ from adapters.http.server import make_runner, tls_context
 from adapters.http.services import Check, Services
 from adapters.hub import Hub
 from adapters.rest.messages_read import extension as messages_extension
+from adapters.rest.resources import extension as resources_extension
 from canonical_model.errors import ConfigError
 from registry.settings import HubSettings
 from routing.replay import Replayer
@@ -119,7 +120,8 @@ class Front:
         hub = self.hub
         trace = Trace(hub.pool, hub.vault.blind)
         replayer = Replayer(hub.pool, hub.vault.blind, hub.routes)
-        return [messages_extension(trace, replayer), console.extend]
+        resources = resources_extension(hub.pool, hub.vault, hub.settings, hub.people)
+        return [messages_extension(trace, replayer), resources, console.extend]
 
     async def stop(self) -> None:
         """Finish the requests under way and stop listening; safe to call twice."""

@@ -32,7 +32,7 @@ from registry.objects import ObjectStore, open_object_store
 from registry.people import PeopleStore
 from registry.people.tokens import registrant_tokens
 from registry.settings import HubSettings
-from registry.storage import migrate, origins, periods
+from registry.storage import answers, migrate, origins, periods
 from registry.storage.database import GONE, database_url, open_pool
 from registry.storage.orphans import OrphanSweep
 from registry.vault import Vault
@@ -236,6 +236,7 @@ class Hub:
                 destroyed = await self.vault.destroy_expired()
                 dropped = await periods.drop_ended(self.pool, self.objects)
                 await origins.forget(self.pool, self.settings.origin_retention_days)
+                await answers.forget(self.pool)
                 if destroyed or dropped:
                     log(_LOG, logging.INFO, "retention-applied", count=destroyed + len(dropped))
                 await orphans.round()

@@ -25,6 +25,16 @@ _SCOPES: Final = {
         "dead:write",
         "console:read",
         "metrics:read",
+        "areas:read",
+        "areas:write",
+        "vocabularies:read",
+        "vocabularies:write",
+        "registrants:read",
+        "consents:read",
+        "jobs:read",
+        "jobs:read-all",
+        "jobs:write",
+        "audit:read",
     ],
 }
 _EVENTS: Final = "org.openspp.civil_event.*"

@@ -65,17 +65,21 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "operationId": operation.name,
         "tags": [operation.tag],
         "summary": operation.summary,
-        "security": [] if operation.scope is None else [{"bearer": [operation.scope.value]}],
+        "security": _security(operation),
         "responses": _responses(operation),
     }
     if operation.description:
         described["description"] = operation.description
-    parameters = [
+    parameters: list[dict[str, Any]] = [
         {"name": name, "in": "path", "required": True, "schema": {"type": "string"}}
         for name in operation.parameters
     ]
     if operation.query is not None:
         parameters += _query(operation.query)
+    parameters += [
+        {"name": name, "in": "header", "required": False, "description": text, "schema": {"type": "string"}}
+        for name, text in operation.headers.items()
+    ]
     if parameters:
         described["parameters"] = parameters
     if operation.requests:
@@ -84,6 +88,12 @@ def _operation(operation: Operation) -> dict[str, Any]:
             next(iter(content.values()))["example"] = operation.example
         described["requestBody"] = {"required": True, "content": content}
     return described
+
+
+def _security(operation: Operation) -> list[dict[str, list[str]]]:
+    if not operation.guarded:
+        return []
+    return [{"bearer": [] if operation.scope is None else [operation.scope.value]}]
 
 
 def _query(model: type[BaseModel]) -> list[dict[str, Any]]:
@@ -109,7 +119,7 @@ def _responses(operation: Operation) -> dict[str, Any]:
     if operation.render is not None:
         # Refusals of a standard's own form are among its answers.
         return responses
-    codes = (*operation.problems, *_ALWAYS, *(_GUARDED if operation.scope is not None else ()))
+    codes = (*operation.problems, *_ALWAYS, *(_GUARDED if operation.guarded else ()))
     by_status: dict[int, list[str]] = {}
     for code in dict.fromkeys(codes):
         by_status.setdefault(CATALOG[code].status, []).append(code)

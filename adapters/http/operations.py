@@ -103,7 +103,10 @@ ErrorRenderer = Callable[[web.BaseRequest, str, HubError], web.Response]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Operation:
-    """One method on one path. `scope` None means that no token is needed; `problems` are the codes it may answer."""
+    """One method on one path. `problems` are the codes it may answer.
+
+    `scope` None means that no token is needed, or with `identified` that any token will do: the handler asks for scopes.
+    """
 
     name: str
     method: str
@@ -112,11 +115,14 @@ class Operation:
     handler: Handler
     tag: str
     scope: Scope | None = None
+    identified: bool = False
     description: str = ""
     requests: Mapping[str, Schema] = field(default_factory=dict)
     answers: Mapping[int, Answer] = field(default_factory=dict)
     problems: tuple[str, ...] = ()
     query: type[BaseModel] | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    """Request headers that matter to it, and what they do."""
     body: Body = Body.NONE
     body_limit: int | None = None
     produces: tuple[str, ...] = ("application/json",)
@@ -130,6 +136,11 @@ class Operation:
 
     short: bool = False
     """Whether the handler needs neither the parts of the path nor the application, so that no route has to be found."""
+
+    @property
+    def guarded(self) -> bool:
+        """Whether a token is needed."""
+        return self.scope is not None or self.identified
 
     @property
     def parameters(self) -> tuple[str, ...]:

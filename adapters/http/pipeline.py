@@ -275,7 +275,7 @@ class Pipeline:
     def stages(self, operation: Operation) -> list[Stage]:
         """Return the stages of an operation in the order they run."""
         stages: list[Stage] = []
-        if operation.scope is not None:
+        if operation.guarded:
             guarded: list[Stage] = [self._authenticate, self._limit_rate, authorize]
             # Behind a proxy every connection is local, so being local proves nothing there.
             trusted = operation.trust_loopback and not self._settings.behind_tls_proxy

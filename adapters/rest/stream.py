@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Final
 
 import orjson
@@ -44,9 +44,7 @@ async def answer_stream(services: Services, request: web.Request, call: Call) ->
     await response.prepare(request)
     index = 0
     try:
-        async for window in _windows(
-            request, services.settings.body_limit, services.settings.request_timeout
-        ):
+        async for window in windows(request, services.settings.body_limit, services.settings.request_timeout):
             # The first message of a stream was paid for with the request itself.
             call.count_messages(len(window) + (index > 0))
             items = [_item(line, call.partner.name) for line in window]
@@ -56,9 +54,9 @@ async def answer_stream(services: Services, request: web.Request, call: Call) ->
                 for place, answer in enumerate(answers)
             ]
             index += len(items)
-            await _write(response, results, services.settings.request_timeout)
+            await write_lines(response, results, services.settings.request_timeout)
     except RequestRefused as error:
-        await _write(
+        await write_lines(
             response, [result_of(index, error, call.request_id, language)], services.settings.request_timeout
         )
         response.force_close()
@@ -66,9 +64,13 @@ async def answer_stream(services: Services, request: web.Request, call: Call) ->
     return response
 
 
-async def _write(response: web.StreamResponse, results: list[dict[str, object]], seconds: float) -> None:
+async def write_lines(
+    response: web.StreamResponse, results: Sequence[Mapping[str, object]], seconds: float
+) -> None:
+    """Write one line for each result; a reader who takes none within `seconds` loses the connection."""
     lines = b"".join(
-        orjson.dumps(result, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE) for result in results
+        orjson.dumps(result, option=orjson.OPT_UTC_Z | orjson.OPT_APPEND_NEWLINE, default=str)
+        for result in results
     )
     try:
         async with asyncio.timeout(seconds):
@@ -101,7 +103,7 @@ def _item(line: bytes, partner: str) -> Item:
         return error
 
 
-async def _windows(request: web.Request, limit: int, seconds: float) -> AsyncIterator[list[bytes]]:
+async def windows(request: web.Request, limit: int, seconds: float) -> AsyncIterator[list[bytes]]:
     """Yield the lines that have arrived, 1 to 256 at a time; empty lines are passed over."""
     rest = b""
     pending: list[bytes] = []

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID
 
@@ -72,6 +72,11 @@ class TrailFilter:
     until: datetime | None = None
 
 
+def id_floor(at: datetime) -> UUID:
+    """Return the smallest id of an instant; no event is older than 1970."""
+    return uuid7_floor(max(at, datetime(1970, 1, 1, tzinfo=UTC)))
+
+
 def check_purpose(purpose: str | None) -> str:
     """Return the purpose of a look at identity data; raises `Refused` (`purpose-missing`) for none or a long one."""
     text = (purpose or "").strip()
@@ -114,10 +119,10 @@ class AuditTrail:
         """Return the newest events a filter finds, at most 200, with ids below `before`."""
         parts, given = ["id < $1"], [before or _LAST]
         if filter_.until is not None:
-            given[0] = min(given[0], uuid7_floor(filter_.until))
+            given[0] = min(given[0], id_floor(filter_.until))
         values: list[Any] = list(given)
         if filter_.since is not None:
-            values.append(uuid7_floor(filter_.since))
+            values.append(id_floor(filter_.since))
             parts.append(f"id >= ${len(values)}")
         for name in ("actor", "action", "object_type", "object_id", "outcome"):
             if (value := getattr(filter_, name)) is not None:

@@ -12,11 +12,11 @@ import asyncpg
 import orjson
 from asyncpg.pool import PoolConnectionProxy
 
-from canonical_model.message import uuid7_floor
 from registry.audit.checkpoint import LEAF, META, Checkpoint, read_signed
 from registry.audit.clock import next_number
 from registry.audit.keys import AuditKeys
 from registry.audit.sealer import leaves_of
+from registry.audit.trail import id_floor
 from registry.audit.witness import Witness
 from registry.storage.database import database_errors
 from registry.vault import Vault
@@ -233,8 +233,8 @@ async def _bounds(
         row = await connection.fetchrow(
             "SELECT min(c.number) AS low, max(c.number) AS high FROM audit_checkpoint c WHERE (c.lower, c.upper) IN "
             "(SELECT lower, upper FROM audit_checkpoint WHERE last_id >= $1 AND first_id < $2)",
-            UUID(int=0) if since is None else uuid7_floor(since),
-            UUID(int=(1 << 128) - 1) if until is None else uuid7_floor(until),
+            UUID(int=0) if since is None else id_floor(since),
+            UUID(int=(1 << 128) - 1) if until is None else id_floor(until),
             timeout=_SECONDS,
         )
         assert row is not None  # an aggregate has one row

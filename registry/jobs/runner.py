@@ -12,7 +12,7 @@ from uuid import UUID
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from canonical_model.errors import HubError, Unavailable, Unknown
+from canonical_model.errors import HubError, Refused, Unavailable, Unknown
 from registry.jobs.context import JobContext, JobLost
 from registry.jobs.job import Job
 from registry.jobs.store import CHANNEL, MOST_ATTEMPTS, SILENT_SECONDS, JobStore
@@ -130,7 +130,7 @@ class JobRunner:
 
     async def _work(self, job: Job, progress: Callable[[int, int | None], None] | None) -> None:
         if job.attempts >= MOST_ATTEMPTS:
-            await self.store.end(job, self._worker, "failed", error=_given_up(job))
+            await self.store.end(job, self._worker, "failed", error=_said(_given_up()))
             return
         context = JobContext(job, self._worker, self._pool, progress)
         handler = asyncio.ensure_future(self._kinds[job.kind](context))
@@ -187,9 +187,9 @@ def _said(error: BaseException) -> dict[str, Any]:
     }
 
 
-def _given_up(job: Job) -> dict[str, Any]:
-    return {
-        "code": "job-given-up",
-        "detail": f"{MOST_ATTEMPTS} workers fell silent on the job and nothing of it was saved.",
-        "remedy": "It may be what ends its workers (memory, time): look into the log, then submit it again.",
-    }
+def _given_up() -> Refused:
+    return Refused(
+        f"{MOST_ATTEMPTS} workers fell silent on the job and nothing of it was saved.",
+        code="job-given-up",
+        remedy="It may be what ends its workers (memory, time): look into the log, then submit it again.",
+    )

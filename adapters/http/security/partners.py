@@ -38,6 +38,19 @@ class Scope(StrEnum):
     DCI_CRVS_NOTIFY = "dci.crvs.notify"
     CONSOLE_READ = "console:read"
     METRICS_READ = "metrics:read"
+    REGISTRANTS_READ = "registrants:read"
+    REGISTRANTS_REVEAL = "registrants:reveal"
+    AREAS_READ = "areas:read"
+    AREAS_WRITE = "areas:write"
+    VOCABULARIES_READ = "vocabularies:read"
+    VOCABULARIES_WRITE = "vocabularies:write"
+    CONSENTS_READ = "consents:read"
+    CONSENTS_WRITE = "consents:write"
+    JOBS_READ = "jobs:read"
+    JOBS_READ_ALL = "jobs:read-all"
+    JOBS_WRITE = "jobs:write"
+    AUDIT_READ = "audit:read"
+    AUDIT_REVEAL = "audit:reveal"
 
 
 _FREE: Final = re.compile(r"[a-z][a-z0-9:._-]{0,62}")
@@ -113,6 +126,15 @@ class Dialect(_Part):
     options: dict[str, Any] = Field(default_factory=dict)
 
 
+class ConsentPolicy(_Part):
+    """That a partner sees only people who allowed it: for which purposes it may ask."""
+
+    purposes: Annotated[
+        tuple[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:#/-]{0,99}$")], ...],
+        Field(min_length=1, max_length=50),
+    ]
+
+
 class Partner(_Part):
     """One outside system with an identity, scopes and a dialect profile."""
 
@@ -124,6 +146,16 @@ class Partner(_Part):
     dialect: Dialect = Dialect()
     enabled: bool = True
     rate: Rate | None = None
+    areas: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] | None, Field(max_length=500)
+    ] = None
+    """Codes of the areas whose registrants it sees, with all areas in them; None for every area."""
+    programs: Annotated[
+        tuple[Annotated[str, Field(min_length=1, max_length=100)], ...] | None, Field(max_length=500)
+    ] = None
+    """Codes of the programs whose registrants it sees; None for everybody, enrolled or not."""
+    consent: ConsentPolicy | None = None
+    """Whom it sees by consent only; None where another legal basis holds."""
 
     @model_validator(mode="after")
     def _has_a_client(self) -> Partner:

@@ -43,3 +43,6 @@ ALTER TABLE area ADD COLUMN version integer NOT NULL DEFAULT 1;
 
 -- Who saw a record also through a search: the ids it showed stand in the details of its one event.
 CREATE INDEX audit_event_shown ON audit_event USING gin ((details -> 'shown')) WHERE action = 'registrant.search';
+
+-- The one text a term is known by, as OpenSPP writes it: urn:openspp:vocab:id-type#passport
+CREATE UNIQUE INDEX vocabulary_id ON vocabulary ((namespace || '#' || code));

@@ -1,0 +1,74 @@
+"""Which registrants a partner sees: its areas with all within them, its programs, and who gave it consent."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from adapters.http.problems import RequestRefused
+from adapters.rest.resources.declaration import Args, Viewer
+
+ProgramCondition = Callable[[str, str], str]
+"""Takes the expression of a registrant's id and the place of program codes; returns who is in one of them."""
+_AREA: Final = (
+    "r.area_id IN (SELECT x.id FROM area x JOIN area top ON x.path @> ARRAY[top.id] "
+    "WHERE top.code = ANY ({codes}::text[]))"
+)
+# The newest word of a person counts; being asked once more takes nothing back.
+_CONSENT: Final = """EXISTS (SELECT FROM consent c WHERE c.id = (
+    SELECT n.id FROM consent n WHERE n.registrant_id = r.id AND n.recipient = {recipient} AND n.purpose = {purpose}
+        AND n.status <> 'requested' ORDER BY n.status_at DESC, n.id DESC LIMIT 1)
+    AND c.status IN ('given', 'renewed') AND (c.valid_from IS NULL OR c.valid_from <= now())
+    AND (c.valid_until IS NULL OR c.valid_until > now()))"""
+CONSENT_STATUS: Final = "X-Consent-Status"
+
+
+class Visibility:
+    """Makes the row filter of a viewer; without a condition for programs, who is confined to some sees nobody."""
+
+    def __init__(self, programs: ProgramCondition | None = None) -> None:
+        self._programs = programs
+
+    def __call__(self, viewer: Viewer, args: Args) -> str | None:
+        """Return the condition over `registrant r`; raises `RequestRefused` for a purpose the partner may not ask for."""
+        parts = [self.places(viewer, args)]
+        if viewer.partner.consent is not None:
+            purpose = consent_purpose(viewer)
+            parts.append(_CONSENT.format(recipient=args.add(viewer.name), purpose=args.add(purpose)))
+        return " AND ".join(part for part in parts if part) or None
+
+    def places(self, viewer: Viewer, args: Args) -> str | None:
+        """Return the condition of areas and programs alone, for what is not the registrant's data."""
+        partner = viewer.partner
+        parts = []
+        if partner.areas is not None:
+            parts.append(_AREA.format(codes=args.add(list(partner.areas))))
+        if partner.programs is not None:
+            place = args.add(list(partner.programs), "text[]")
+            parts.append(
+                f"cardinality({place}) < 0" if self._programs is None else self._programs("r.id", place)
+            )
+        return " AND ".join(parts) or None
+
+
+def consent_purpose(viewer: Viewer) -> str:
+    """Return the purpose whose consent counts: the one asked for, or a partner's only one.
+
+    Raises `RequestRefused` (`consent-purpose-invalid`) for none or another; what it says depends on no person.
+    """
+    policy = viewer.partner.consent
+    purposes = policy.purposes if policy is not None else ()
+    if viewer.purpose in purposes:
+        return str(viewer.purpose)
+    if viewer.purpose is None and len(purposes) == 1:
+        return purposes[0]
+    raise RequestRefused(
+        "The partner sees people by consent only, and the purpose is none it may ask for. Nothing was shown.",
+        code="consent-purpose-invalid",
+        remedy=f"Name one of its purposes: {', '.join(purposes)}.",
+    )
+
+
+def consent_headers(viewer: Viewer) -> Mapping[str, str]:
+    """Return X-Consent-Status of an answer that shows somebody; an answer about nobody tells nothing."""
+    return {CONSENT_STATUS: "not-required" if viewer.partner.consent is None else "given"}
