@@ -197,7 +197,7 @@ CREATE UNIQUE INDEX entitlement_once ON entitlement (cycle_id, registrant_id);
 CREATE INDEX entitlement_held ON entitlement (cycle_id, held, held_until) WHERE held IS NOT NULL;
 CREATE TRIGGER entitlement_moves BEFORE UPDATE OF state ON entitlement FOR EACH ROW
     WHEN (OLD.state <> NEW.state AND OLD.state || '>' || NEW.state <> ALL
-        ('{draft>pending_validation,draft>cancelled,pending_validation>draft,pending_validation>approved,pending_validation>rejected,pending_validation>cancelled,approved>sent_to_provider,approved>cancelled,approved>expired,sent_to_provider>redeemed,sent_to_provider>approved,sent_to_provider>expired,redeemed>approved,cancelled>redeemed,expired>redeemed}'))
+        ('{draft>pending_validation,draft>cancelled,pending_validation>draft,pending_validation>approved,pending_validation>rejected,pending_validation>cancelled,approved>sent_to_provider,approved>cancelled,approved>expired,sent_to_provider>redeemed,sent_to_provider>approved,sent_to_provider>expired,approved>redeemed,redeemed>approved,cancelled>redeemed,expired>redeemed}'))
     EXECUTE FUNCTION is_no_move();
 -- What was approved once keeps its beneficiary and its amount.
 CREATE FUNCTION entitlement_stays() RETURNS trigger LANGUAGE plpgsql AS $$
