@@ -422,7 +422,7 @@ class Intake:
             return await self.write(connection, entries)
 
     async def write(
-        self, connection: asyncpg.pool.PoolConnectionProxy, entries: Sequence[Entry]
+        self, connection: asyncpg.Connection | asyncpg.pool.PoolConnectionProxy, entries: Sequence[Entry]
     ) -> list[Accepted | Exception]:
         """Write prepared messages with one statement; one answer per entry, in order."""
         ((at, count, ids, _),) = await connection.fetch(_ACCEPT, *_columns(entries))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncpg
 
+import registry.storage.program_tables  # noqa: F401 - its tables join the metadata
 from registry.storage.tables import METADATA
 
 _ALIKE = {

@@ -1,0 +1,247 @@
+"""The snapshot of a cycle and the entitlements made of it; nothing of them follows the registry afterwards."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+from canonical_model.entitlement import BenefitKind
+from canonical_model.errors import Refused
+from canonical_model.message import uuid7
+from canonical_model.program import CycleStatus, TargetType
+from registry.programs import cycles
+from registry.programs.cycles import Cycle
+from registry.programs.refusals import CHUNK, STEP_SECONDS, Connection, one_row
+from registry.programs.rules import RuleSource, Target, placed
+from registry.programs.work import Position, Step
+from registry.storage.outbox import Outbox
+
+_FIRST: Final = UUID(int=0)
+_SNAPSHOT: Final = """
+WITH due AS MATERIALIZED (
+    SELECT registrant_id FROM enrollment WHERE program_id = $1 AND state = 'enrolled' AND registrant_id > $2 AND since <= $5
+    ORDER BY registrant_id LIMIT $3
+), made AS (
+    INSERT INTO cycle_beneficiary (cycle_id, registrant_id, version, area_id, members, recipient_id, amounts)
+    SELECT $4, r.id, r.version, r.area_id, {members}, {recipient}, ARRAY[{amounts}]::bigint[]
+    FROM due d JOIN registrant r ON r.id = d.registrant_id {group}
+    WHERE r.status = 'active' AND {rule}
+    ORDER BY r.id
+    ON CONFLICT DO NOTHING RETURNING 1
+)
+SELECT (SELECT registrant_id FROM due ORDER BY registrant_id DESC LIMIT 1) AS last, (SELECT count(*) FROM due) AS due,
+    (SELECT count(*) FROM made) AS made
+"""
+# Who of a group receives: its principal recipient of that day, else its head, if alive.
+_GROUP: Final = """
+LEFT JOIN LATERAL (
+    SELECT count(*)::int AS members, (array_agg(m.member_id ORDER BY 'principal_recipient' = ANY (m.roles) DESC)
+        FILTER (WHERE p.status = 'active' AND m.roles && '{{principal_recipient,head}}'))[1] AS recipient
+    FROM membership m JOIN registrant p ON p.id = m.member_id
+    WHERE m.group_id = r.id AND m.start_date <= {day} AND (m.ended_date IS NULL OR m.ended_date > {day})
+) g ON true
+"""
+_PREPARE: Final = """
+WITH due AS MATERIALIZED (
+    SELECT registrant_id, recipient_id, amounts, {amount} AS amount FROM cycle_beneficiary
+    WHERE cycle_id = $1 AND registrant_id > $2 ORDER BY registrant_id LIMIT $3
+), counted AS (
+    SELECT *, row_number() OVER (ORDER BY registrant_id) AS n FROM due WHERE amount > 0
+), made AS (
+    INSERT INTO entitlement (id, cycle_id, registrant_id, recipient_id, number, kind, amount, items, held, held_until,
+        valid_from, valid_until)
+    SELECT ($4 || lpad(to_hex(d.n), 12, '0'))::uuid, $1, d.registrant_id, d.recipient_id, $5 + d.n, $6,
+        {money}, {items}, {held}, {until}, $7, $8
+    FROM counted d {verified}
+    ORDER BY d.n
+    ON CONFLICT (cycle_id, registrant_id) DO NOTHING RETURNING amount
+)
+SELECT (SELECT registrant_id FROM due ORDER BY registrant_id DESC LIMIT 1) AS last, (SELECT count(*) FROM due) AS due,
+    (SELECT count(*) FROM counted) AS numbered, (SELECT count(*) FROM made) AS made,
+    (SELECT coalesce(sum(amount), 0)::bigint FROM made) AS total, (SELECT coalesce(max(amount), 0) FROM made) AS largest
+"""
+_MOVE: Final = """
+WITH due AS MATERIALIZED (
+    SELECT id, registrant_id FROM entitlement WHERE cycle_id = $1 AND registrant_id > $2 ORDER BY registrant_id LIMIT $3
+), moved AS (
+    UPDATE entitlement e SET state = $4, updated_at = now() FROM due d WHERE e.id = d.id AND e.state = ANY ($5) RETURNING 1
+)
+SELECT (SELECT registrant_id FROM due ORDER BY registrant_id DESC LIMIT 1) AS last, (SELECT count(*) FROM due) AS due,
+    (SELECT count(*) FROM moved) AS moved
+"""
+_MOST_TOTAL: Final = 2**53 - 1
+
+
+def snapshot(cycle_id: UUID, rules: RuleSource, actor: str, outbox: Outbox, *, chunk: int = CHUNK) -> Step:
+    """Return the step that notes who is in a cycle, what each amount rule gives and who receives, once and for all."""
+
+    async def step(connection: Connection, position: Position) -> tuple[Position, bool]:
+        cycle = await cycles.get(connection, cycle_id, lock=True)
+        if cycle.snapshot_at is not None:
+            return {**position, "result": {"beneficiaries": cycle.beneficiaries}}, True
+        # Whoever is enrolled after this instant waits for the next cycle.
+        began = position.get("began") or cycles.now().isoformat()
+        args: list[Any] = [
+            cycle.program_id, _after(position), chunk, cycle_id, datetime.fromisoformat(began),
+        ]  # fmt: skip
+        text = _snapshot_text(cycle, rules, args)
+        row = await one_row(connection, text, *args, within=STEP_SECONDS)
+        going = {
+            "began": began, "after": str(row["last"]), "count": position.get("count", 0) + row["due"],
+            "made": position.get("made", 0) + row["made"],
+        }  # fmt: skip
+        if row["due"] == chunk:
+            return going, False
+        number = await connection.fetchval(
+            "SELECT count(*) FROM cycle_beneficiary WHERE cycle_id = $1", cycle_id
+        )
+        await cycles.finish(
+            connection, cycle_id, actor, outbox, snapshot_at=cycles.now(), beneficiaries=number
+        )
+        return {**going, "result": {"beneficiaries": number, "left_out": going["count"] - number}}, True
+
+    return step
+
+
+def _snapshot_text(cycle: Cycle, rules: RuleSource, args: list[Any]) -> str:
+    target: Target = "group" if cycle.target_type == TargetType.GROUP else "individual"
+    day = cycle.start_date
+
+    def condition(text: str) -> str:
+        return placed(rules(text, target=target, result="condition", as_of=day), args)
+
+    benefit, managers = cycle.benefit, cycle.managers
+    rule = condition(cycle.terms["eligibility"]) if managers.eligibility.each_cycle else "true"
+    amounts = []
+    for term in benefit.amounts:
+        amount = f"coalesce({placed(rules(term.amount, target=target, result='amount', as_of=day), args)}::bigint, 0)"
+        if term.most is not None:
+            amount = f"least({amount}, {term.most})"
+        amounts.append(
+            amount
+            if term.condition is None
+            else f"CASE WHEN {condition(term.condition)} THEN {amount} ELSE 0 END"
+        )
+    for item in benefit.items:
+        amounts.append(
+            "1" if item.condition is None else f"CASE WHEN {condition(item.condition)} THEN 1 ELSE 0 END"
+        )
+    group = ""
+    if target == "group":
+        args.append(day)
+        group = _GROUP.format(day=f"${len(args)}::date")
+    return _SNAPSHOT.format(
+        members="g.members" if group else "NULL",
+        recipient="g.recipient" if group else "r.id",
+        amounts=", ".join(amounts),
+        group=group,
+        rule=rule,
+    )
+
+
+def prepare(cycle_id: UUID, actor: str, outbox: Outbox, *, chunk: int = CHUNK) -> Step:
+    """Return the step that makes one entitlement of each beneficiary whose amount is above zero."""
+
+    async def step(connection: Connection, position: Position) -> tuple[Position, bool]:
+        cycle = await cycles.get(connection, cycle_id, lock=True)
+        if cycle.prepared_at is not None:
+            return {**position, "result": {"entitlements": cycle.entitlements, "total": cycle.total}}, True
+        args: list[Any] = [
+            cycle_id, _after(position), chunk, str(uuid7())[:24], position.get("number", 0), cycle.benefit.kind.value,
+            cycle.start_date, cycle.start_date + timedelta(days=cycle.benefit.valid_days - 1),
+        ]  # fmt: skip
+        row = await one_row(connection, _prepare_text(cycle, args), *args, within=STEP_SECONDS)
+        going = {
+            "after": str(row["last"]), "number": position.get("number", 0) + row["numbered"],
+            "count": position.get("count", 0) + row["due"],
+        }  # fmt: skip
+        if row["made"]:
+            await connection.execute(
+                "UPDATE cycle SET entitlements = entitlements + $2, total = total + $3, largest = greatest(largest, $4) "
+                "WHERE id = $1",
+                cycle_id,
+                row["made"],
+                row["total"],
+                row["largest"],
+            )
+        if row["due"] == chunk:
+            return going, False
+        done = await cycles.finish(connection, cycle_id, actor, outbox, prepared_at=cycles.now())
+        if done.total > _MOST_TOTAL:
+            raise Refused(
+                f"The entitlements of cycle {done.name} sum up to more than a message can carry. Nothing of this step was kept.",
+                code="amount-too-large",
+                remedy="Amounts are in minor units of the currency; correct the amount rule.",
+            )
+        result = {
+            "entitlements": done.entitlements, "total": done.total,
+            "nothing_due": done.beneficiaries - done.entitlements,
+        }  # fmt: skip
+        return {**going, "result": result}, True
+
+    return step
+
+
+def _prepare_text(cycle: Cycle, args: list[Any]) -> str:
+    benefit, payment = cycle.benefit, cycle.managers.payment
+    parts = len(benefit.amounts) + len(benefit.items)
+    amount = " + ".join(f"amounts[{number}]" for number in range(1, parts + 1))
+    if benefit.most is not None:
+        # A cap only ever lowers.
+        amount = f"least({amount}, {benefit.most})"
+    items, money = "NULL", "d.amount"
+    if benefit.kind is BenefitKind.IN_KIND:
+        args.append([one.model_dump(mode="json", exclude={"condition"}) for one in benefit.items])
+        money = "NULL"
+        items = (
+            f"(SELECT jsonb_agg(t.item ORDER BY t.k) FROM jsonb_array_elements(${len(args)}::jsonb) WITH ORDINALITY "
+            "AS t (item, k) WHERE d.amounts[t.k] > 0)"
+        )
+    held, until, verified = "CASE WHEN d.recipient_id IS NULL THEN 'no-recipient' END", "NULL", ""
+    if payment.account == "verified" and benefit.kind is BenefitKind.CASH:
+        verified = (
+            "LEFT JOIN verified_account v ON v.registrant_id = d.recipient_id "
+            "AND (v.expires_on IS NULL OR v.expires_on >= current_date)"
+        )
+        held = (
+            "CASE WHEN d.recipient_id IS NULL THEN 'no-recipient' "
+            "WHEN v.registrant_id IS NULL THEN 'account-unverified' END"
+        )
+        args.append(max(cycle.start_date, cycles.now().date()) + timedelta(days=payment.grace_days))
+        until = (
+            f"CASE WHEN d.recipient_id IS NOT NULL AND v.registrant_id IS NULL THEN ${len(args)}::date END"
+        )
+    return _PREPARE.format(amount=amount, items=items, money=money, held=held, until=until, verified=verified)
+
+
+def moving(
+    cycle_id: UUID,
+    actor: str,
+    outbox: Outbox,
+    *,
+    of: list[str],
+    to: str,
+    state: CycleStatus | None = None,
+    chunk: int = CHUNK,
+) -> Step:
+    """Return the step that takes all entitlements of a cycle from some states to another, then the cycle to `state`."""
+
+    async def step(connection: Connection, position: Position) -> tuple[Position, bool]:
+        await cycles.get(connection, cycle_id, lock=True)
+        row = await one_row(connection, _MOVE, cycle_id, _after(position), chunk, to, of, within=STEP_SECONDS)
+        going = {
+            "after": str(row["last"]), "count": position.get("count", 0) + row["due"],
+            "moved": position.get("moved", 0) + row["moved"],
+        }  # fmt: skip
+        if row["due"] == chunk:
+            return going, False
+        await cycles.finish(connection, cycle_id, actor, outbox, state)
+        return {**going, "result": {"moved": going["moved"]}}, True
+
+    return step
+
+
+def _after(position: Position) -> UUID:
+    found = position.get("after")
+    return _FIRST if found in (None, "None") else UUID(found)

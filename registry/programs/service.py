@@ -1,0 +1,507 @@
+"""The service of programs: each call one transaction, long work as jobs; what the command line, adapters and connectors use."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from datetime import UTC, date, datetime
+from typing import Any, Final, TypeVar
+from uuid import UUID
+
+import asyncpg
+import orjson
+from asyncpg.pool import PoolConnectionProxy
+from pydantic import ValidationError
+
+from canonical_model.errors import HubError, Refused
+from canonical_model.money import Money
+from canonical_model.payment import PaymentResult, PaymentStatus
+from canonical_model.program import CycleStatus, ProgramStatus
+from registry.programs import (
+    approvals,
+    closing,
+    cycles,
+    definition,
+    disputes,
+    enrolling,
+    entitling,
+    funds,
+    holds,
+    reconciliation,
+    results,
+    vouchers,
+    work,
+)
+from registry.programs.approvals import Approved
+from registry.programs.cycles import Cycle
+from registry.programs.definition import Program
+from registry.programs.distribution import distributing
+from registry.programs.funds import Fund
+from registry.programs.refusals import CHUNK, Connection, not_found, transaction
+from registry.programs.results import Done, Said
+from registry.programs.rows import BatchRows
+from registry.programs.rules import RuleSource
+from registry.programs.terms import ProgramTerms, read
+from registry.programs.work import Operation, Progress, Worked
+from registry.storage.database import database_errors
+from registry.storage.group import GroupCommit
+from registry.storage.outbox import Outbox
+from registry.vault import Vault
+
+_T = TypeVar("_T")
+_RESULTS: Final = 500
+_WAIT: Final = 10.0
+
+
+class Programs:
+    """Programs from definition to reconciliation.
+
+    Every method raises `Refused` with a stable code for what cannot be done, having changed nothing, and `Unavailable`
+    while the database is away. What starts long work returns the id of its job; `drive` steps it to its end.
+    """
+
+    def __init__(
+        self,
+        pool: asyncpg.Pool,
+        vault: Vault,
+        outbox: Outbox,
+        rules: RuleSource,
+        *,
+        chunk: int = CHUNK,
+        delay: float = 0.003,
+    ) -> None:
+        self._pool, self._vault, self._outbox, self._rules = pool, vault, outbox, rules
+        self._chunk = chunk
+        self.rows = BatchRows(pool, vault)
+        self._results: GroupCommit[Said, Done] = GroupCommit(
+            self._apply, delay=delay, most=_RESULTS, parallel=1
+        )
+
+    def _do(self, doing: str) -> AbstractAsyncContextManager[PoolConnectionProxy]:
+        return transaction(self._pool, doing)
+
+    async def _one(self, doing: str, work_: Callable[..., Awaitable[_T]], *args: Any, **more: Any) -> _T:
+        async with self._do(doing) as connection:
+            return await work_(connection, *args, **more)
+
+    # Programs and funds
+
+    async def define(
+        self, terms: Mapping[str, Any], actor: str, *, dry: bool = False
+    ) -> tuple[Program | None, bool]:
+        """Make a program or change its terms; with `dry` only check them. Says whether anything changed."""
+        checked = read(ProgramTerms, terms, "The program")
+        if dry:
+            definition.check_rules(checked, self._rules)
+            return None, False
+        return await self._one(
+            "defining a program", definition.define, checked, actor, self._rules, self._outbox
+        )
+
+    async def program(self, code: str) -> Program:
+        """Return a program by its code."""
+        return await self._one("reading a program", definition.get, code)
+
+    async def programs(self, after: str = "", limit: int = 100) -> list[Program]:
+        """Return programs by code, behind `after`."""
+        return await self._one("listing programs", definition.listed, after, limit)
+
+    async def set_state(self, code: str, state: ProgramStatus, actor: str) -> Program:
+        """Activate, pause or end a program."""
+        return await self._one("changing a program", definition.set_state, code, state, actor, self._outbox)
+
+    async def make_fund(self, code: str, names: Mapping[str, str], currency: str, actor: str) -> Fund:
+        """Make a fund, or return the one of this code and currency."""
+        return await self._one("making a fund", funds.make, code, names, currency, actor)
+
+    async def fund(self, code: str) -> Fund:
+        """Return a fund by its code."""
+        return await self._one("reading a fund", funds.get, code)
+
+    async def funds(self) -> list[dict[str, Any]]:
+        """Return what every fund holds and what became of it."""
+        return await self._one("reading funds", reconciliation.of_funds)
+
+    async def fund_entries(
+        self, code: str, before: UUID | None = None, limit: int = 100
+    ) -> list[dict[str, Any]]:
+        """Return the newest entries of a fund."""
+        return await self._one("reading a fund", funds.entries, code, before, limit)
+
+    async def move_money(
+        self,
+        code: str,
+        kind: str,
+        money: Money,
+        actor: str,
+        *,
+        reason: str | None = None,
+        once: str | None = None,
+    ) -> tuple[Fund, bool]:
+        """Deposit into a fund or withdraw from it; the same `once` moves money once."""
+        return await self._one("moving money", funds.move, code, kind, money, actor, reason=reason, once=once)
+
+    # Enrollment
+
+    async def preview(self, code: str, today: date | None = None) -> dict[str, int]:
+        """Count who is eligible now, without changing anything."""
+        async with self._do("previewing eligibility") as connection:
+            program = await definition.get(connection, code)
+            return await enrolling.preview(connection, program, self._rules, today)
+
+    async def enroll(self, code: str, actor: str) -> UUID:
+        """Enroll by the program's rule; return the job. While one of this program is under way, that one is returned."""
+        async with self._do("enrolling") as connection:
+            program = await definition.get(connection, code, lock=True)
+            if program.state is not ProgramStatus.ACTIVE:
+                raise definition.wrong_state(program, "enroll")
+            running = await work.live(connection, "program.enroll", "program", code)
+            return running or await work.submit(connection, "program.enroll", actor, {"program": code})
+
+    async def enroll_list(
+        self, code: str, ids: Sequence[UUID], actor: str, *, reason: str | None = None
+    ) -> dict[str, int]:
+        """Enroll the registrants of a list."""
+        async with self._do("enrolling") as connection:
+            program = await definition.get(connection, code)
+            return await enrolling.by_list(connection, program, ids, actor, self._outbox, reason=reason)
+
+    async def move_enrollments(
+        self, code: str, ids: Sequence[UUID], to: enrolling.Move, actor: str, *, reason: str | None = None
+    ) -> dict[str, int]:
+        """Pause, resume or exit the enrollments of a list."""
+        async with self._do("changing enrollments") as connection:
+            program = await definition.get(connection, code)
+            return await enrolling.move(connection, program, ids, to, actor, self._outbox, reason=reason)
+
+    async def enrollments(self, code: str) -> dict[str, int]:
+        """Count the enrollments of a program by state."""
+        async with self._do("counting enrollments") as connection:
+            return await enrolling.counts(connection, await definition.get(connection, code))
+
+    async def place(self, code: str, registrant_id: UUID) -> list[dict[str, Any]]:
+        """Return the states a registrant has had in a program."""
+        async with self._do("reading an enrollment") as connection:
+            return await enrolling.place(connection, await definition.get(connection, code), registrant_id)
+
+    # Cycles
+
+    async def open_cycle(
+        self, code: str, actor: str, *, start: date | None = None, end: date | None = None
+    ) -> tuple[Cycle, UUID, bool]:
+        """Open a cycle; return it, the job of its snapshot and whether it is new."""
+        async with self._do("opening a cycle") as connection:
+            program = await definition.get(connection, code)
+            return await cycles.open_(connection, program, actor, self._outbox, start=start, end=end)
+
+    async def cycle(self, code: str, sequence: int) -> Cycle:
+        """Return the cycle of this number."""
+        return await self._one("reading a cycle", cycles.named, code, sequence)
+
+    async def cycles(
+        self, code: str | None = None, before: UUID | None = None, limit: int = 100
+    ) -> list[Cycle]:
+        """Return the newest cycles."""
+        return await self._one("listing cycles", cycles.listed, code, before, limit)
+
+    async def snapshot(self, cycle_id: UUID, actor: str) -> UUID:
+        """Go on with the snapshot of a cycle that was stopped; return the job."""
+        return await self._one(
+            "opening a cycle", cycles.start, cycle_id, "snapshot", {CycleStatus.DRAFT}, actor
+        )
+
+    async def prepare(self, cycle_id: UUID, actor: str) -> UUID:
+        """Make the entitlements of a cycle; return the job. Raises `Refused` (`cycle-incomplete`) before its snapshot is done."""
+        async with self._do("preparing a cycle") as connection:
+            cycle = await cycles.get(connection, cycle_id, lock=True)
+            if cycle.snapshot_at is None:
+                raise Refused(
+                    f"The snapshot of cycle {cycle.name} is not done. Nothing was prepared.",
+                    code="cycle-incomplete",
+                    remedy="Wait for it, or go on with it (`hub program cycle open` with the same days).",
+                )
+            return await cycles.start(
+                connection,
+                cycle_id,
+                "prepare",
+                {CycleStatus.DRAFT},
+                actor,
+                total=cycle.beneficiaries,
+                as_maker=True,
+            )
+
+    async def submit(self, cycle_id: UUID, actor: str) -> UUID:
+        """Submit a cycle for approval; return the job."""
+        return await self._one("submitting a cycle", approvals.submit, cycle_id, actor)
+
+    async def approve(
+        self, cycle_id: UUID, actor: str, roles: Collection[str], *, step: int | None = None
+    ) -> Approved:
+        """Agree to the next step of a cycle's approval."""
+        return await self._one(
+            "approving a cycle", approvals.approve, cycle_id, actor, roles, self._outbox, step=step
+        )
+
+    async def reject(self, cycle_id: UUID, actor: str, roles: Collection[str], reason: str) -> UUID:
+        """Send a cycle back to who made it; return the job."""
+        return await self._one(
+            "sending a cycle back", approvals.reject, cycle_id, actor, roles, self._outbox, reason
+        )
+
+    async def approvals(self, cycle_id: UUID) -> list[dict[str, Any]]:
+        """Return who agreed to a cycle or sent it back."""
+        return await self._one("reading approvals", approvals.listed, cycle_id)
+
+    async def distribute(self, cycle_id: UUID, actor: str) -> UUID:
+        """Order the payments of a cycle, again for what was released since; return the job."""
+        states = {CycleStatus.APPROVED, CycleStatus.DISTRIBUTED}
+        return await self._one("distributing a cycle", cycles.start, cycle_id, "distribute", states, actor)
+
+    async def end_cycle(self, cycle_id: UUID, actor: str) -> UUID:
+        """End a cycle; return the job."""
+        return await self._one("ending a cycle", closing.end, cycle_id, actor)
+
+    async def cancel_cycle(self, cycle_id: UUID, actor: str) -> UUID:
+        """Cancel a cycle; return the job."""
+        return await self._one("cancelling a cycle", closing.cancel, cycle_id, actor, self._outbox)
+
+    async def entitlements(
+        self,
+        cycle_id: UUID,
+        *,
+        state: str | None = None,
+        held: str | None = None,
+        after: UUID | None = None,
+        limit: int = 100,
+    ) -> list[dict[str, Any]]:
+        """Return entitlements of a cycle."""
+        return await self._one(
+            "listing entitlements", reconciliation.entitlements, cycle_id, state, held, after, limit
+        )
+
+    # Payments
+
+    async def hold(
+        self, ids: Sequence[UUID], reason: str, actor: str, *, until: date | None = None
+    ) -> dict[str, int]:
+        """Hold entitlements; what has not gone out is taken out."""
+        return await self._one(
+            "holding entitlements", holds.hold, ids, reason, actor, self._outbox, until=until
+        )
+
+    async def resume(self, ids: Sequence[UUID], actor: str) -> dict[str, int]:
+        """Let held entitlements be paid with the next distribution."""
+        return await self._one("resuming entitlements", holds.resume, ids, actor)
+
+    async def recall(self, batch_id: UUID, reason: str, actor: str) -> dict[str, int]:
+        """Take back a batch that has not gone out."""
+        return await self._one("recalling a batch", holds.recall, batch_id, reason, actor, self._outbox)
+
+    async def cancel_entitlements(self, ids: Sequence[UUID], reason: str, actor: str) -> dict[str, int]:
+        """Cancel entitlements for good."""
+        return await self._one("cancelling entitlements", holds.cancel, ids, reason, actor)
+
+    async def grace(self, cycle_id: UUID, actor: str, today: date | None = None) -> dict[str, int]:
+        """Look at holds with a date again."""
+        return await self._one(
+            "looking at holds", holds.grace, cycle_id, today or datetime.now(UTC).date(), actor
+        )
+
+    async def verify_accounts(
+        self, ids: Sequence[UUID], source: str, *, expires_on: date | None = None
+    ) -> int:
+        """Note who has a verified account."""
+        return await self._one("noting accounts", holds.verify_accounts, ids, source, expires_on=expires_on)
+
+    async def on_registrant_status(self, connection: Connection, ids: Sequence[UUID]) -> int:
+        """Stop what is not sent yet for registrants whose status changed, in the caller's transaction."""
+        return await holds.on_registrant_status(connection, ids, self._outbox)
+
+    async def redeem(self, cycle_id: UUID, entitlement_id: UUID, actor: str) -> bool:
+        """Note that goods were handed out."""
+        return await self._one("handing out", closing.redeem, cycle_id, entitlement_id, actor)
+
+    async def vouchers(self, cycle_id: UUID, after: int = 0, limit: int = 1000) -> list[dict[str, Any]]:
+        """Return the vouchers of a cycle with their codes."""
+        return await self._one("reading vouchers", vouchers.listed, self._vault, cycle_id, after, limit)
+
+    async def redeem_voucher(self, cycle_id: UUID, code: str, actor: str) -> tuple[UUID, bool]:
+        """Take a voucher; return its entitlement and whether it was taken just now."""
+        async with self._do("taking a voucher") as connection:
+            found = await vouchers.find(connection, self._vault, cycle_id, code)
+            return found, await closing.redeem(connection, cycle_id, found, actor)
+
+    async def ask_top_up(self, entitlement_id: UUID, amount: int, reason: str, actor: str) -> UUID:
+        """Ask for more money for one entitlement."""
+        return await self._one(
+            "asking for a top-up", closing.ask_top_up, entitlement_id, amount, reason, actor
+        )
+
+    async def decide_top_up(self, top_up_id: UUID, agreed: bool, actor: str) -> dict[str, Any]:
+        """Agree to a top-up or refuse it."""
+        return await self._one("deciding a top-up", closing.decide_top_up, top_up_id, agreed, actor)
+
+    async def give_back(self, payment_id: UUID, money: Money | None, actor: str, note: str) -> dict[str, Any]:
+        """Note that money of a payment came back."""
+        return await self._one("noting a return", closing.give_back, payment_id, money, actor, note)
+
+    async def settle(
+        self, ids: Sequence[UUID], status: PaymentStatus, actor: str, note: str, *, paid: Money | None = None
+    ) -> dict[str, int]:
+        """Say by hand what became of open payments."""
+        return await self._one("settling payments", disputes.settle, ids, status, actor, note, paid=paid)
+
+    async def payments(
+        self, batch_id: UUID, *, state: str | None = None, after: UUID | None = None, limit: int = 100
+    ) -> list[dict[str, Any]]:
+        """Return payments of a batch."""
+        return await self._one("listing payments", reconciliation.payments, batch_id, state, after, limit)
+
+    async def reconcile(self, cycle_id: UUID) -> dict[str, Any]:
+        """Return what became of what a cycle ordered."""
+        return await self._one("reconciling a cycle", reconciliation.of_cycle, cycle_id)
+
+    async def disputes(
+        self, *, open_only: bool = True, before: UUID | None = None, limit: int = 100
+    ) -> list[dict[str, Any]]:
+        """Return the disputes that wait for a decision."""
+        return await self._one(
+            "listing disputes", disputes.listed, open_only=open_only, before=before, limit=limit
+        )
+
+    async def decide(
+        self, dispute_id: UUID, decision: str, actor: str, note: str | None = None
+    ) -> dict[str, Any]:
+        """Accept or dismiss a disputed result."""
+        return await self._one("deciding a dispute", disputes.decide, dispute_id, decision, actor, note)
+
+    # Results, as the registry connector hands them in
+
+    async def apply_result(
+        self, result: Mapping[str, Any], *, source: str, message_id: UUID, at: datetime | None = None
+    ) -> Done:
+        """Apply a canonical `PaymentResult`, once per message id; concurrent calls share a transaction.
+
+        Raises `Refused` (`payment-result-invalid`) for data of another shape.
+        """
+        try:
+            checked = PaymentResult.model_validate_json(orjson.dumps(dict(result)))
+        except (ValidationError, TypeError):
+            checked = None
+        if checked is None:
+            raise Refused(
+                f"The data of message {message_id} is no canonical payment result. Nothing was changed.",
+                code="payment-result-invalid",
+                remedy="Correct the mapping that made the message, then replay it.",
+            )
+        return await self._results.submit(Said(message_id, checked))
+
+    async def apply_results(self, said: Sequence[Said]) -> list[Done]:
+        """Apply many results in one transaction."""
+        return await self._one("applying results", results.apply, said)
+
+    async def _apply(self, said: Sequence[Said]) -> Sequence[Done | HubError]:
+        return await self.apply_results(said)
+
+    async def was_applied(self, message_id: UUID) -> bool:
+        """Say whether a message was applied."""
+        async with database_errors("asking about a message"), asyncio.timeout(_WAIT):
+            found = await self._pool.fetchval(
+                "SELECT EXISTS (SELECT FROM applied_message WHERE message_id = $1)", message_id
+            )
+        return bool(found)
+
+    async def probe(self) -> None:
+        """Prove that programs can be read."""
+        async with database_errors("probing the programs"), asyncio.timeout(_WAIT):
+            await self._pool.fetchval("SELECT EXISTS (SELECT FROM program)")
+
+    async def close(self) -> None:
+        """Write what was handed in and return."""
+        await self._results.drain()
+
+    # Jobs
+
+    async def operation(self, job_id: UUID) -> Operation:
+        """Return how a job of programs is stepped, for whichever runner drives it; raises `Refused` (`job-not-found`)."""
+        row = await self._one("reading a job", _job, job_id)
+        kind, actor, params = row["kind"], row["actor"], row["params"]
+        outbox, chunk = self._outbox, self._chunk
+        if kind == "program.enroll":
+            return Operation(
+                enrolling.by_rule(
+                    lambda c: definition.get(c, params["program"]), self._rules, actor, chunk=chunk
+                ),
+                _nothing,
+            )
+        cycle_id = UUID(params["cycle"])
+
+        async def stop(connection: Connection) -> None:
+            await cycles.stop(connection, cycle_id)
+
+        def moving(of: list[str], to: str, state: CycleStatus | None = None) -> work.Step:
+            return entitling.moving(cycle_id, actor, outbox, of=of, to=to, state=state, chunk=chunk)
+
+        make: dict[str, Callable[[], Operation]] = {
+            "cycle.snapshot": lambda: Operation(
+                entitling.snapshot(cycle_id, self._rules, actor, outbox, chunk=chunk), stop
+            ),
+            "cycle.prepare": lambda: Operation(entitling.prepare(cycle_id, actor, outbox, chunk=chunk), stop),
+            "cycle.distribute": lambda: Operation(distributing(cycle_id, actor, outbox), stop),
+            # These only carry out what is decided and go on to their end.
+            "cycle.submit": lambda: Operation(
+                moving(["draft"], "pending_validation", CycleStatus.TO_APPROVE)
+            ),
+            "cycle.approve": lambda: Operation(moving(["pending_validation"], "approved")),
+            "cycle.reject": lambda: Operation(moving(["pending_validation"], "draft")),
+            "cycle.cancel": lambda: Operation(
+                moving(["draft", "pending_validation", "approved"], "cancelled")
+            ),
+            "cycle.end": lambda: Operation(closing.ending(cycle_id, actor, outbox)),
+        }
+        return make[kind]()
+
+    async def drive(self, job_id: UUID, progress: Progress | None = None) -> Worked:
+        """Step a job to its end here; one that was left in the middle goes on from where it was."""
+        return await work.drive(self._pool, job_id, await self.operation(job_id), progress)
+
+    async def jobs(self, *, live_only: bool = True, limit: int = 100) -> list[dict[str, Any]]:
+        """Return the newest jobs of programs."""
+        async with self._do("listing jobs") as connection:
+            rows = await connection.fetch(
+                "SELECT id, kind, state, actor, params, done, total, result, error, created_at, beat_at, ended_at FROM job "
+                "WHERE (kind = 'program.enroll' OR kind LIKE 'cycle.%') AND (NOT $1 OR ended_at IS NULL) ORDER BY id DESC LIMIT $2",
+                live_only,
+                min(limit, 1000),
+            )
+            return [dict(row) for row in rows]
+
+    async def cancel_job(self, job_id: UUID, actor: str) -> str:
+        """Stop a job before its next step; what it did stays. Raises `Refused` (`job-not-cancellable`)."""
+        operation = await self.operation(job_id)
+        if operation.stopped is None:
+            raise Refused(
+                f"Job {job_id} carries out what is decided and goes on to its end. Nothing was stopped.",
+                code="job-not-cancellable",
+                remedy="Go on with it (`hub program resume-job`), then undo the decision.",
+            )
+        async with self._do("cancelling a job") as connection:
+            await connection.execute(
+                "UPDATE job SET cancel = true WHERE id = $1 AND ended_at IS NULL", job_id
+            )
+        return (await work.drive(self._pool, job_id, operation)).state
+
+
+async def _job(connection: Connection, job_id: UUID) -> asyncpg.Record:
+    row = await connection.fetchrow(
+        "SELECT kind, actor, params FROM job WHERE id = $1 AND (kind = 'program.enroll' OR kind LIKE 'cycle.%')",
+        job_id,
+    )
+    if row is None:
+        raise not_found("job of a program", "job-not-found", "`hub program jobs` lists them.")
+    return row
+
+
+async def _nothing(connection: Connection) -> None:
+    """Leave everything as it is."""

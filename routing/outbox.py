@@ -1,0 +1,55 @@
+"""The registry's outbox: its messages join the hub's own in the registry's transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import asyncpg
+from asyncpg.pool import PoolConnectionProxy
+
+from canonical_model.errors import Refused
+from canonical_model.message import Message
+from routing.intake import HUB, Entry, Intake
+
+
+class HubOutbox:
+    """Writes messages through the intake, so that they are matched, sealed, recorded and delivered like any other."""
+
+    def __init__(self, intake: Intake) -> None:
+        self._intake = intake
+
+    async def write(
+        self,
+        connection: asyncpg.Connection | PoolConnectionProxy,
+        messages: Sequence[Message],
+        *,
+        route: str | None = None,
+        needed: bool = False,
+    ) -> None:
+        """Write messages in the caller's transaction; with `needed` each must have a route, with `route` that one.
+
+        Raises `Refused` (`no-route`) for a message that would go nowhere, and what `Intake.write` says of single messages.
+        """
+        if not messages:
+            return
+        entries = []
+        for message in messages:
+            entry = await self._intake.prepare(message, partner=HUB, raw=message.to_json())
+            if needed or route is not None:
+                _check(entry, route)
+            entries.append(entry)
+        for answer in await self._intake.write(connection, entries):
+            if isinstance(answer, Exception):
+                raise answer
+
+
+def _check(entry: Entry, route: str | None) -> None:
+    taking = {delivery.route for delivery in entry.deliveries if delivery.state == "queued"}
+    if taking and (route is None or route in taking):
+        return
+    what = f"The route {route} does not take" if route is not None else "No route takes"
+    raise Refused(
+        f"{what} messages of type {entry.message.type} like this one. Nothing was changed.",
+        code="no-route",
+        remedy="Add or correct the route (`hub routes explain` says why it does not fit), then do this again.",
+    )
