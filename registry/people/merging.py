@@ -18,6 +18,7 @@ from registry.people import joining, rows
 from registry.people.chunk import Chunk, cycle
 from registry.people.drafts import Change, Draft, Task, Tokens
 from registry.people.identity import known
+from registry.people.idtypes import IdentifierTypes
 from registry.people.joining import Row
 from registry.people.record import Record
 from registry.people.rows import Connection, Keys
@@ -51,8 +52,16 @@ UPDATE registrant SET version = version + 1, updated_at = now() WHERE id = ANY($
 class Merging:
     """Merges and splits registrants in the caller's transaction; both keep search tokens, history and identifiers right."""
 
-    def __init__(self, vault: Vault, *, tokens: Tokens | None = None, declared: Collection[str] = ()) -> None:
+    def __init__(
+        self,
+        vault: Vault,
+        types: IdentifierTypes | None = None,
+        *,
+        tokens: Tokens | None = None,
+        declared: Collection[str] = (),
+    ) -> None:
         self._vault = vault
+        self._types = types or IdentifierTypes()
         self._tokens = tokens
         self._declared = declared
 
@@ -90,7 +99,7 @@ class Merging:
                 remedy="End identifiers that no longer hold first.",
             )
         keeper.version += 1
-        chunk = Chunk(self._declared)
+        chunk = Chunk(self._types, self._declared)
         chunk.records[survivor] = keeper
         chunk.touched[survivor] = task
         chunk.resaid.add(survivor)
@@ -149,7 +158,7 @@ class Merging:
         keeper.begin()
         parted = keeper.part_from(opened["taken"])
         keeper.version += 1
-        chunk = Chunk(self._declared)
+        chunk = Chunk(self._types, self._declared)
         chunk.records[survivor] = keeper
         chunk.touched[survivor] = task
         chunk.resaid.add(survivor)

@@ -79,7 +79,7 @@ class PeopleStore(Reader):
         self.writer = Writer(
             vault, tokens=tokens, declared=declared, nested=nested, types=self.identifier_types
         )
-        self.merging = Merging(vault, tokens=tokens, declared=declared)
+        self.merging = Merging(vault, self.identifier_types, tokens=tokens, declared=declared)
         self.region = region
         self._groups: GroupCommit[Task, Written] = GroupCommit(
             self._write, delay=delay, most=group, parallel=2

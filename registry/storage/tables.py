@@ -46,10 +46,10 @@ __all__ = [
     "data_key",
     "delivery",
     "document",
+    "duplicate_pair",
     "event_type",
     "idempotency_key",
     "identifier_type",
-    "duplicate_pair",
     "job",
     "membership",
     "message",
@@ -58,8 +58,8 @@ __all__ = [
     "registrant_change",
     "registrant_event",
     "registrant_identifier",
-    "registrant_reference",
     "registrant_merge",
+    "registrant_reference",
     "registrant_search",
     "registrant_vault",
     "relationship",
@@ -393,6 +393,9 @@ vocabulary_code = Table(
     _text("code", key=True),
     _json("names"),
     _flag("active"),
+    _text("parent", nullable=True),
+    _integer("version"),
+    _at("updated_at"),
 )
 
 identifier_type = Table(

@@ -48,10 +48,16 @@ class Term(BaseModel):
 class _Terms:
     async def create(self, connection: Connection, viewer: Viewer, entry: TermEntry) -> str:
         await _check_parent(connection, entry)
+        # The first term makes its vocabulary known; its name can be given with `hub reference`.
+        await connection.execute(
+            "INSERT INTO vocabulary (namespace, names) VALUES ($1, jsonb_build_object('en', $1::text)) ON CONFLICT DO NOTHING",
+            entry.namespace,
+        )
+        await _check_own(connection, entry.namespace)
         try:
             async with connection.transaction():
                 await connection.execute(
-                    "INSERT INTO vocabulary (namespace, code, display, parent, active) VALUES ($1, $2, $3, $4, $5)",
+                    "INSERT INTO vocabulary_code (namespace, code, names, parent, active) VALUES ($1, $2, $3, $4, $5)",
                     entry.namespace, entry.code, entry.display, entry.parent, entry.active,
                 )  # fmt: skip
         except asyncpg.UniqueViolationError:
@@ -65,22 +71,33 @@ class _Terms:
                 code="request-invalid",
                 pointer="/code",
             )
+        await _check_own(connection, entry.namespace)
         await _check_parent(connection, entry)
         await connection.execute(
-            "UPDATE vocabulary SET display = $3, parent = $4, active = $5, version = version + 1, updated_at = now() "
+            "UPDATE vocabulary_code SET names = $3, parent = $4, active = $5, version = version + 1, updated_at = now() "
             "WHERE namespace = $1 AND code = $2",
             entry.namespace, entry.code, entry.display, entry.parent, entry.active,
         )  # fmt: skip
 
     async def delete(self, connection: Connection, viewer: Viewer, key: Any) -> None:
-        await connection.execute("DELETE FROM vocabulary WHERE namespace || '#' || code = $1", key)
+        await _check_own(connection, str(key).partition("#")[0])
+        await connection.execute("DELETE FROM vocabulary_code WHERE namespace || '#' || code = $1", key)
+
+
+async def _check_own(connection: Connection, namespace: str) -> None:
+    if await connection.fetchval("SELECT standard FROM vocabulary WHERE namespace = $1", namespace):
+        raise RequestRefused(
+            "The vocabulary is a standard's and comes with the hub. Nothing was changed.",
+            code="resource-in-use",
+            remedy="Put the country's own terms into a vocabulary of its own.",
+        )
 
 
 async def _check_parent(connection: Connection, entry: TermEntry) -> None:
     if entry.parent is None:
         return
     found = await connection.fetchval(
-        "SELECT true FROM vocabulary WHERE namespace = $1 AND code = $2", entry.namespace, entry.parent
+        "SELECT true FROM vocabulary_code WHERE namespace = $1 AND code = $2", entry.namespace, entry.parent
     )
     if not found or entry.parent == entry.code:
         raise RequestRefused(
@@ -95,8 +112,8 @@ VOCABULARIES: Final = Resource(
     one="term",
     tag="vocabularies",
     model=Term,
-    select="""SELECT v.namespace || '#' || v.code AS id, v.namespace, v.code, v.display, v.parent, v.active, v.version, v.updated_at
-FROM vocabulary v""",
+    select="""SELECT v.namespace || '#' || v.code AS id, v.namespace, v.code, v.names AS display, v.parent, v.active, v.version, v.updated_at
+FROM vocabulary_code v""",
     key="v.namespace || '#' || v.code",
     key_kind="text",
     version="v.version",

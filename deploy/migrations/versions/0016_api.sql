@@ -44,5 +44,10 @@ ALTER TABLE area ADD COLUMN version integer NOT NULL DEFAULT 1;
 -- Who saw a record also through a search: the ids it showed stand in the details of its one event.
 CREATE INDEX audit_event_shown ON audit_event USING gin ((details -> 'shown')) WHERE action = 'registrant.search';
 
+-- Terms are written over the API, so they count their versions; a term may stand below a wider one.
+ALTER TABLE vocabulary_code
+    ADD COLUMN parent     text,
+    ADD COLUMN version    integer NOT NULL DEFAULT 1,
+    ADD COLUMN updated_at timestamptz NOT NULL DEFAULT now();
 -- The one text a term is known by, as OpenSPP writes it: urn:openspp:vocab:id-type#passport
-CREATE UNIQUE INDEX vocabulary_id ON vocabulary ((namespace || '#' || code));
+CREATE UNIQUE INDEX vocabulary_code_id ON vocabulary_code ((namespace || '#' || code));
