@@ -27,7 +27,8 @@ _ANSWER_LIMIT: Final = 65_536
 _PATH: Final = re.compile(r"/v1/(?P<mount>[\w./-]+)/keys/(?P<name>[\w-](?:[\w.-]*[\w-])?)")
 _CIPHERTEXT: Final = re.compile(r"vault:v(?P<version>[1-9][0-9]{0,8}):[A-Za-z0-9+/]+={0,2}")
 _LOOPBACK: Final = {"127.0.0.1", "localhost", "::1"}
-_AGAIN: Final = {412, 429, 472, 473}
+_AGAIN: Final = {307, 308, 412, 429, 472, 473}
+"""Answers of a standby, of one that lags behind, or of one that is asked too often."""
 
 
 class TransitKeys:
