@@ -1,6 +1,6 @@
 """Attributes a country declares: their schemas, what follows from them for rules, imports and the API."""
 
-from registry.attributes.attribute import Attribute, ValueType
+from registry.attributes.attribute import Attribute, ValueType, Vocabulary
 from registry.attributes.builtin import BUILT_IN, COLLECTION_DATE, ROLES
 from registry.attributes.catalog import KINDS, Catalog, Kind, Problem, json_sql, sql_of
 from registry.attributes.compatibility import Break
@@ -25,6 +25,7 @@ __all__ = [
     "Promotion",
     "Subject",
     "ValueType",
+    "Vocabulary",
     "apply",
     "json_sql",
     "load_catalog",

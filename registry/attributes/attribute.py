@@ -23,6 +23,14 @@ class ValueType(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """The codes of a code list with their displays, and which of them new records may have."""
+
+    labels: Mapping[str, Mapping[str, str]]
+    active: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Attribute:
     """What rules, forms, import templates and the API know of one value."""
 
@@ -36,6 +44,7 @@ class Attribute:
     labels: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     """Display of a code by language tag."""
     vocabulary: str | None = None
+    """URN of the code list its codes come from."""
     rule: bool = False
     """Whether it is promoted: an index is kept for rules."""
     required: bool = False

@@ -37,7 +37,7 @@ def misplaced(name: str, rule: Mapping[str, Any]) -> str | None:
 
     Booleans and codes are never refused: they say that there is a phone, not which.
     """
-    free = "enum" not in rule and "format" not in rule and rule["type"] in {"string", "integer"}
+    free = not {"enum", "format", "x-vocabulary"} & set(rule) and rule["type"] in {"string", "integer"}
     privacy = rule.get("x-privacy", Privacy.PERSONAL.value)
     if privacy in _SEALED:
         return f"the class `{privacy}` never lies in clear; send such values in `{_SEALED[privacy]}`, which is sealed"

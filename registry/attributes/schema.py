@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 from functools import cache, cached_property
 from importlib import resources
@@ -17,7 +17,7 @@ import yaml
 
 from canonical_model.base import Privacy
 from canonical_model.errors import ConfigError
-from registry.attributes.attribute import Attribute, ValueType
+from registry.attributes.attribute import Attribute, ValueType, Vocabulary
 from registry.attributes.builtin import BUILT_IN, COLLECTION_DATE
 from registry.attributes.privacy import misplaced
 
@@ -58,11 +58,15 @@ class Subject:
     attributes: Mapping[str, Attribute]
     registrant: str | None
     """The kind of registrant it belongs to; None for an event, which both may have."""
+    vocabularies: Mapping[str, Vocabulary] = field(default_factory=dict)
+    """The code lists its attributes name, as they were when it was read."""
 
     @cached_property
     def validator(self) -> jsonschema_rs.Draft202012Validator:
         """The compiled check of one record, with the bounds every value has."""
-        properties = {name: _bounded(rule) for name, rule in self.document["properties"].items()}
+        properties = {
+            name: _bounded(rule, self.vocabularies) for name, rule in self.document["properties"].items()
+        }
         return jsonschema_rs.Draft202012Validator(
             {
                 "type": "object",
@@ -93,8 +97,19 @@ def load_file(path: Path) -> Document:
     return found
 
 
-def parse(document: Document, version: int = 0) -> Subject:
-    """Return the subject a schema declares; raises `ConfigError` `attribute-schema-invalid` with every place that is wrong."""
+def vocabularies_of(document: Document) -> set[str]:
+    """Return the code lists a schema leaves its codes to: `x-vocabulary` without an `enum` of its own."""
+    rules = document["properties"].values()
+    return {rule["x-vocabulary"] for rule in rules if "x-vocabulary" in rule and "enum" not in rule}
+
+
+def parse(
+    document: Document, version: int = 0, vocabularies: Mapping[str, Vocabulary] | None = None
+) -> Subject:
+    """Return the subject a schema declares; raises `ConfigError` `attribute-schema-invalid` with every place that is wrong.
+
+    Without `vocabularies` the codes of a code list are not known, and any text passes for one.
+    """
     problems = list(_problems(document))
     if problems:
         shown = "; ".join(problems[:10])
@@ -102,36 +117,48 @@ def parse(document: Document, version: int = 0) -> Subject:
         raise _wrong(f"The schema is wrong: {shown}{more}.")
     name = str(document["x-subject"])
     required = set(document.get("required", ()))
-    attributes = {key: _attribute(key, rule, key in required) for key, rule in document["properties"].items()}
+    attributes = {
+        key: _attribute(key, rule, key in required, vocabularies or {})
+        for key, rule in document["properties"].items()
+    }
     if name.startswith("event:"):
         registrant = None
         attributes |= {COLLECTION_DATE.name: COLLECTION_DATE}
     else:
         registrant = document.get("x-registrant") if name.startswith("program:") else name
-    return Subject(name, version, document, attributes, registrant)
+    return Subject(name, version, document, attributes, registrant, vocabularies or {})
 
 
-def _attribute(name: str, rule: Document, required: bool) -> Attribute:
+def _attribute(
+    name: str, rule: Document, required: bool, vocabularies: Mapping[str, Vocabulary]
+) -> Attribute:
     kind = ValueType.TEXT if rule["type"] == "string" else ValueType(rule["type"])
     if rule.get("format") == "date":
         kind = ValueType.DATE
     titles = {"en": rule["title"]} if "title" in rule else {}
+    codes = tuple(rule["enum"]) if "enum" in rule else None
+    known = vocabularies.get(rule.get("x-vocabulary", ""))
+    if codes is None and known is not None:
+        codes = tuple(known.labels)
     return Attribute(
         name=name,
         type=kind,
         privacy=Privacy(rule.get("x-privacy", Privacy.PERSONAL)),
         titles=titles | rule.get("x-titles", {}),
-        codes=tuple(rule["enum"]) if "enum" in rule else None,
-        labels=rule.get("x-labels", {}),
+        codes=codes,
+        labels={**(known.labels if known else {}), **rule.get("x-labels", {})},
         vocabulary=rule.get("x-vocabulary"),
         rule=bool(rule.get("x-rule", False)),
         required=required,
     )
 
 
-def _bounded(rule: Document) -> dict[str, Any]:
+def _bounded(rule: Document, vocabularies: Mapping[str, Vocabulary]) -> dict[str, Any]:
     """Return the JSON Schema of one value with the bounds that keep arithmetic over it within bounds."""
     kept = {key: value for key, value in rule.items() if not key.startswith("x-")}
+    known = vocabularies.get(rule.get("x-vocabulary", ""))
+    if "enum" not in rule and known is not None:
+        return kept | {"enum": sorted(known.active)}
     if rule["type"] in {"integer", "number"}:
         kept["minimum"] = max(rule.get("minimum", -LARGEST), -LARGEST)
         kept["maximum"] = min(rule.get("maximum", LARGEST), LARGEST)

@@ -10,15 +10,19 @@ import orjson
 from asyncpg.pool import PoolConnectionProxy
 
 from canonical_model.errors import Refused
+from registry.attributes.attribute import Vocabulary
 from registry.attributes.catalog import Catalog
 from registry.attributes.compatibility import Break, breaks, changes, clashes
-from registry.attributes.schema import Document, Subject, parse
+from registry.attributes.schema import Document, Subject, parse, vocabularies_of
 from registry.audit import AuditEvent, insert_many
 
 Connection = asyncpg.Connection | PoolConnectionProxy
 _LOCK: Final = 0x6174_7472  # one change of attributes at a time
 _NEWEST: Final = """
 SELECT DISTINCT ON (subject) subject, version, document::text AS document FROM attribute_schema ORDER BY subject, version DESC
+"""
+_CODES: Final = """
+SELECT namespace, code, names::text AS names, active FROM vocabulary_code WHERE namespace = ANY ($1::text[]) ORDER BY code
 """
 
 
@@ -36,8 +40,25 @@ class Applied:
 
 async def load_catalog(connection: Connection | asyncpg.Pool) -> Catalog:
     """Read the schemas in force."""
-    rows = await connection.fetch(_NEWEST)
-    return Catalog.of(parse(_read(row["document"]), row["version"]) for row in rows)
+    found = [(_read(row["document"]), row["version"]) for row in await connection.fetch(_NEWEST)]
+    lists = await _vocabularies(
+        connection, {one for document, _ in found for one in vocabularies_of(document)}
+    )
+    return Catalog.of(parse(document, version, lists) for document, version in found)
+
+
+async def _vocabularies(connection: Connection | asyncpg.Pool, names: set[str]) -> dict[str, Vocabulary]:
+    """Read code lists; one that is not there has no codes."""
+    if not names:
+        return {}
+    rows = await connection.fetch(_CODES, sorted(names))
+    return {
+        name: Vocabulary(
+            {row["code"]: orjson.loads(row["names"]) for row in rows if row["namespace"] == name},
+            frozenset(row["code"] for row in rows if row["namespace"] == name and row["active"]),
+        )
+        for name in names
+    }
 
 
 async def versions(connection: Connection | asyncpg.Pool) -> list[dict[str, Any]]:
@@ -60,7 +81,8 @@ async def load_version(connection: Connection | asyncpg.Pool, subject: str, vers
             code="attribute-subject-unknown",
             remedy="`hub attributes list` shows every version.",
         )
-    return parse(_read(document), version)
+    read = _read(document)
+    return parse(read, version, await _vocabularies(connection, vocabularies_of(read)))
 
 
 async def apply(
@@ -81,6 +103,15 @@ async def apply(
         await connection.execute("SELECT pg_advisory_xact_lock($1)", _LOCK)
         catalog = await load_catalog(connection)
         new = parse(document)
+        lists = await _vocabularies(connection, vocabularies_of(document))
+        missing = sorted(name for name, one in lists.items() if not one.labels)
+        if missing:
+            raise Refused(
+                f"There is no vocabulary {', '.join(missing)}. Nothing was stored.",
+                code="attributes-incompatible",
+                remedy="Load the vocabulary first, or list the codes under `enum`.",
+            )
+        new = parse(document, 0, lists)
         clashing = clashes(new, catalog)
         if clashing:
             raise Refused(

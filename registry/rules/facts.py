@@ -117,7 +117,7 @@ def read_json(kind: ValueType, value: Any) -> Value:
     if isinstance(value, bool) or not isinstance(value, int | Decimal | float):
         return None
     exact = Fraction(str(value)) if isinstance(value, float) else Fraction(value)
-    if abs(exact) > LARGEST:
+    if abs(exact) >= LARGEST + 1:
         return None
     if kind is ValueType.INTEGER:
         return int(exact) if exact.denominator == 1 else None

@@ -68,14 +68,17 @@ class Meaning(Operations):
             case "name":
                 raise self._bare(part)
         raise self.source.wrong(
-            part.span, "a list stands only behind `in`", "rule-not-compilable", "Write `x in ['a', 'b']`."
+            part.span,
+            "a list stands only behind `in`",
+            code="rule-not-compilable",
+            remedy="Write `x in ['a', 'b']`.",
         )
 
     def _literal(self, part: Syntax) -> Literal:
         value = part.value
         if value is None:
             raise self.source.wrong(
-                part.span, "`null` stands only in a comparison", "rule-type-mismatch", "Write `x == null` or `x != null`."
+                part.span, "`null` stands only in a comparison", code="rule-type-mismatch", remedy="Write `x == null` or `x != null`."
             )  # fmt: skip
         kind = {
             bool: ValueType.BOOLEAN,
@@ -123,8 +126,8 @@ class Meaning(Operations):
     def _bare(self, part: Syntax) -> RuleRefused:
         if part.name in {*_ROOTS, self._variable}:
             return self.source.wrong(
-                part.span, f"`{part.name}` alone has no value", "rule-type-mismatch",
-                "Write `members.size()` or `members.exists(m, …)`." if part.name == "members"
+                part.span, f"`{part.name}` alone has no value", code="rule-type-mismatch",
+                remedy="Write `members.size()` or `members.exists(m, …)`." if part.name == "members"
                 else f"Write `{part.name}.` and the name of an attribute.",
             )  # fmt: skip
         if part.name in self._attributes[Owner.REGISTRANT]:
@@ -132,7 +135,7 @@ class Meaning(Operations):
         else:
             remedy = meant(part.name, [*_ROOTS, *([self._variable] if self._variable else [])])
         return self.source.wrong(
-            part.span, f"`{part.name[:60]}` is not known here", "rule-name-unknown", remedy
+            part.span, f"`{part.name[:60]}` is not known here", code="rule-name-unknown", remedy=remedy
         )
 
     def _select(self, part: Syntax) -> Node:
@@ -144,7 +147,7 @@ class Meaning(Operations):
             if of is not None and of.kind == "name":
                 raise self._bare(of)
             raise self.source.wrong(
-                part.span, "a dot stands only behind `r`, `household`, a member or `event(…)`", "rule-not-compilable"
+                part.span, "a dot stands only behind `r`, `household`, a member or `event(…)`", code="rule-not-compilable"
             )  # fmt: skip
         known = self._attributes[owner]
         found = known.get(part.name)
@@ -158,8 +161,8 @@ class Meaning(Operations):
             "individual" if owner is Owner.MEMBER else "group" if self._is_group(of) else self._target
         ]
         raise self.source.wrong(
-            self._last(part), f"{what} has no attribute `{part.name[:60]}`", "rule-name-unknown",
-            meant(part.name, [*known, *metrics]) or "`hub attributes show` lists the attributes.",
+            self._last(part), f"{what} has no attribute `{part.name[:60]}`", code="rule-name-unknown",
+            remedy=meant(part.name, [*known, *metrics]) or "`hub attributes show` lists the attributes.",
         )  # fmt: skip
 
     def _last(self, part: Syntax) -> Span:
@@ -186,8 +189,8 @@ class Meaning(Operations):
                 hint = "counting, mapping and filtering are for members" if owner is None else None
                 raise self.source.wrong(
                     part.span, f"there is no function `{part.name[:60]}` here{f': {hint}' if hint else ''}",
-                    "rule-not-compilable" if part.name in {"map", "filter", "exists_one"} else "rule-name-unknown",
-                    meant(part.name, METHODS),
+                    code="rule-not-compilable" if part.name in {"map", "filter", "exists_one"} else "rule-name-unknown",
+                    remedy=meant(part.name, METHODS),
                 )  # fmt: skip
             return self.method(part.span, part.name, [self.node(one) for one in (part.of, *part.parts)])
         match part.name:
@@ -239,14 +242,14 @@ class Meaning(Operations):
             known = part.name in {"map", "filter", "exists_one"}
             raise self.source.wrong(
                 part.span, f"members have no `{part.name[:60]}`",
-                "rule-not-compilable" if known else "rule-name-unknown",
-                "Put the condition into the aggregate: `members.sum(m, m.income, m.income > 0)`." if known
+                code="rule-not-compilable" if known else "rule-name-unknown",
+                remedy="Put the condition into the aggregate: `members.sum(m, m.income, m.income > 0)`." if known
                 else meant(part.name, [*AGGREGATES, "size"]),
             )  # fmt: skip
         if self._variable is not None:
             raise self.source.wrong(
-                part.span, "members cannot be counted inside a count of members", "rule-not-compilable",
-                "Compare with the members outside: `members.count(m, …) > members.count(m, …)`.",
+                part.span, "members cannot be counted inside a count of members", code="rule-not-compilable",
+                remedy="Compare with the members outside: `members.count(m, …) > members.count(m, …)`.",
             )  # fmt: skip
         if not part.parts and part.name == "count":
             return Aggregate(part.span, ValueType.INTEGER, "count", "m", None, None)
@@ -266,8 +269,8 @@ class Meaning(Operations):
     def _event(self, part: Syntax, owner: Owner) -> Node:
         if part.name == "event":
             raise self.source.wrong(
-                part.span, "`event(…)` alone has no value", "rule-type-mismatch",
-                "Write `event('survey').income`, or `has_event('survey')`.",
+                part.span, "`event(…)` alone has no value", code="rule-type-mismatch",
+                remedy="Write `event('survey').income`, or `has_event('survey')`.",
             )  # fmt: skip
         event, window = self._event_of(part)
         if part.name == "events_count":
@@ -276,14 +279,14 @@ class Meaning(Operations):
 
     def _event_fact(self, part: Syntax, call: Syntax) -> Node:
         if call.of is not None and self._owner(call.of) is None:
-            raise self.source.wrong(call.of.span, "nobody has events here", "rule-name-unknown")
+            raise self.source.wrong(call.of.span, "nobody has events here", code="rule-name-unknown")
         event, window = self._event_of(call)
         known = {COLLECTION_DATE.name: COLLECTION_DATE, **self._events[event]}
         found = known.get(part.name)
         if found is None:
             raise self.source.wrong(
-                self._last(part), f"the event `{event}` has no attribute `{part.name[:60]}`", "rule-name-unknown",
-                meant(part.name, known),
+                self._last(part), f"the event `{event}` has no attribute `{part.name[:60]}`", code="rule-name-unknown",
+                remedy=meant(part.name, known),
             )  # fmt: skip
         return EventFact(
             part.span, found.type, self._owner(call.of) or Owner.REGISTRANT, event, window, found
@@ -293,8 +296,8 @@ class Meaning(Operations):
         event = self._text(part, f"{part.name}('survey')")
         if event not in self._events:
             raise self.source.wrong(
-                part.parts[0].span, f"no event `{event[:60]}` is declared", "rule-name-unknown",
-                meant(event, self._events) or f"Declare its attributes: `x-subject: event:{event[:40]}`.",
+                part.parts[0].span, f"no event `{event[:60]}` is declared", code="rule-name-unknown",
+                remedy=meant(event, self._events) or f"Declare its attributes: `x-subject: event:{event[:40]}`.",
             )  # fmt: skip
         if not part.named:
             return event, Window(date.min, self._as_of)
@@ -313,8 +316,8 @@ class Meaning(Operations):
             raise self.source.wrong(
                 value.span,
                 f"`{part.name}` has no argument `{name[:60]}`",
-                "rule-name-unknown",
-                meant(name, known),
+                code="rule-name-unknown",
+                remedy=meant(name, known),
             )
         number = value.value
         if type(number) is not int or not 1 <= number <= MAX_WITHIN[name]:

@@ -100,8 +100,8 @@ class Operations:
         if codes is None or not isinstance(other, Literal) or other.value in codes:
             return
         raise self.source.wrong(
-            other.span, f"`{str(other.value)[:60]}` is none of the codes of {self._named(fact)}", "rule-name-unknown",
-            meant(str(other.value), codes),
+            other.span, f"`{str(other.value)[:60]}` is none of the codes of {self._named(fact)}", code="rule-name-unknown",
+            remedy=meant(str(other.value), codes),
         )  # fmt: skip
 
     def one_of(self, span: Span, part: Node, options: tuple[Node, ...]) -> Node:
@@ -112,7 +112,7 @@ class Operations:
         for one in options:
             if not isinstance(one, Literal):
                 raise self.source.wrong(
-                    one.span, "a list holds only written values", "rule-not-compilable", "Compare with `==` and `||`."
+                    one.span, "a list holds only written values", code="rule-not-compilable", remedy="Compare with `==` and `||`."
                 )  # fmt: skip
             self._alike(Span(part.span.start, one.span.end), "==", part, one)
             literals.append(one)
@@ -164,7 +164,9 @@ class Operations:
         found = FUNCTIONS.get(name)
         if found is None:
             remedy = f"Write `text.{name}(…)`." if name in METHODS else meant(name, known)
-            raise self.source.wrong(span, f"there is no function `{name[:60]}`", "rule-name-unknown", remedy)
+            raise self.source.wrong(
+                span, f"there is no function `{name[:60]}`", code="rule-name-unknown", remedy=remedy
+            )
         return self._called(span, name, found, nodes)
 
     def method(self, span: Span, name: str, nodes: list[Node]) -> Node:
@@ -176,11 +178,11 @@ class Operations:
 
     def _pattern(self, node: Node) -> Literal:
         if not isinstance(node, Literal) or not isinstance(node.value, str):
-            raise self.source.wrong(node.span, "a pattern is written in quotes", "rule-not-compilable")
+            raise self.source.wrong(node.span, "a pattern is written in quotes", code="rule-not-compilable")
         try:
             return Literal(node.span, ValueType.TEXT, plain_pattern(node.value))
         except ValueError as error:
-            raise self.source.wrong(node.span, str(error), "rule-not-compilable") from None
+            raise self.source.wrong(node.span, str(error), code="rule-not-compilable") from None
 
     def _called(self, span: Span, name: str, found: Function, nodes: list[Node]) -> Node:
         self.count(span, name, nodes, len(found.takes), found.says)
@@ -244,7 +246,7 @@ class Operations:
 
     def mismatch(self, span: Span, sentence: str, remedy: str | None = None) -> Exception:
         """Return the refusal of types that do not go together."""
-        return self.source.wrong(span, sentence, "rule-type-mismatch", remedy)
+        return self.source.wrong(span, sentence, code="rule-type-mismatch", remedy=remedy)
 
     def _named(self, node: Node) -> str:
         text = self.source.part(node.span)

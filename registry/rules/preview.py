@@ -118,4 +118,4 @@ async def _unknown_area(connection: Connection, rule: Rule, code: str, span: Spa
     )
     near = get_close_matches(code, [row["code"] for row in rows], 1)
     remedy = f"Did you mean `{near[0]}`?" if near else "Use the code (P-code) of an area that was loaded."
-    return rule.source.wrong(span, f"there is no area `{code[:60]}`", "rule-name-unknown", remedy)
+    return rule.source.wrong(span, f"there is no area `{code[:60]}`", code="rule-name-unknown", remedy=remedy)

@@ -64,7 +64,7 @@ class Source:
         return " ".join(self.text[span.start : span.end].split())
 
     def wrong(
-        self, span: Span, sentence: str, code: str = "rule-invalid", remedy: str | None = None
+        self, span: Span, sentence: str, *, code: str = "rule-invalid", remedy: str | None = None
     ) -> RuleRefused:
         """Return the refusal of a part of the text; `sentence` says what is wrong with it, without a full stop."""
         before = self.text[: span.start]

@@ -65,7 +65,7 @@ def read(text: str) -> tuple[Source, Syntax]:
     source = Source(text)
     if len(text) > MAX_CHARACTERS:
         raise source.wrong(
-            Span(MAX_CHARACTERS, len(text)), f"the rule is longer than {MAX_CHARACTERS:,} characters", "rule-too-large"
+            Span(MAX_CHARACTERS, len(text)), f"the rule is longer than {MAX_CHARACTERS:,} characters", code="rule-too-large"
         )  # fmt: skip
     for place, character in enumerate(text):
         if character < " " and character not in "\t\r\n":
@@ -79,7 +79,7 @@ def read(text: str) -> tuple[Source, Syntax]:
             raise source.wrong(Span(end, end + 1), "the rule ends too early") from None
         raise _unread(source, error.line, error.column) from None
     except RecursionError:
-        raise source.wrong(Span(0, len(text)), "the rule is nested too deep", "rule-too-large") from None
+        raise source.wrong(Span(0, len(text)), "the rule is nested too deep", code="rule-too-large") from None
     return source, _Reader(source, places).read(tree, 0)
 
 
@@ -117,7 +117,9 @@ def _named_arguments(source: Source) -> tuple[str, frozenset[int]]:
             depth += 1
             if depth > MAX_DEPTH:
                 raise source.wrong(
-                    Span(*found.span()), f"more than {MAX_DEPTH} brackets are open here", "rule-too-large"
+                    Span(*found.span()),
+                    f"more than {MAX_DEPTH} brackets are open here",
+                    code="rule-too-large",
                 )
         elif token in {")", "]"}:
             depth -= 1
@@ -163,9 +165,9 @@ class _Reader:
         self._parts += tree.data != "literal"
         if depth > MAX_DEPTH or self._parts > MAX_PARTS:
             what = f"more than {MAX_DEPTH} levels" if depth > MAX_DEPTH else f"more than {MAX_PARTS} parts"
-            raise self._source.wrong(span, f"the rule has {what}", "rule-too-large")
+            raise self._source.wrong(span, f"the rule has {what}", code="rule-too-large")
         if tree.data in _LEFT_OUT:
-            raise self._source.wrong(span, _LEFT_OUT[tree.data], "rule-not-compilable")
+            raise self._source.wrong(span, _LEFT_OUT[tree.data], code="rule-not-compilable")
         reading = getattr(self, f"_{tree.data}")
         found: Syntax = reading(tree, span, depth + 1)
         return found
@@ -251,7 +253,9 @@ class _Reader:
                 return Syntax("literal", span, value=self._number(text, span))
             case "STRING_LIT" | "MLSTRING_LIT":
                 return Syntax("literal", span, value=self._text(text, span))
-        raise self._source.wrong(span, "this kind of value is not part of the dialect", "rule-not-compilable")
+        raise self._source.wrong(
+            span, "this kind of value is not part of the dialect", code="rule-not-compilable"
+        )
 
     def _number(self, text: str, span: Span) -> int | Decimal:
         if "x" in text:

@@ -191,7 +191,7 @@ READ = (
     ("date", '"2024-02-29"', "2024-02-29"), ("date", '"2023-02-29"', None), ("date", '"2000-02-29"', "2000-02-29"),
     ("date", '"1900-02-29"', None), ("date", '"0000-01-01"', None), ("date", '"2023-04-31"', None),
     ("date", '"2023-12-31"', "2023-12-31"), ("date", '"2023-1-1"', None), ("date", "20230101", None),
-    ("integer", "5.0", "5"), ("integer", "5.5", None), ("integer", '"5"', None), ("integer", "1e16", None),
+    ("integer", "5.0", "5.0"), ("integer", "5.5", None), ("integer", '"5"', None), ("integer", "1e16", None),
     ("number", "5.50", "5.50"), ("number", "1e300", None), ("boolean", "true", "true"),
     ("boolean", '"true"', None), ("text", '"a"', "a"), ("text", "1", None), ("text", "null", None),
 )  # fmt: skip
@@ -201,3 +201,23 @@ async def test_what_does_not_have_the_declared_form_reads_as_null(connection: as
     for reads, value, expected in READ:
         found = await connection.fetchval(f"SELECT attribute_{reads}($1::text::jsonb)::text", value)
         assert found == expected, (reads, value)
+
+
+async def test_codes_of_a_vocabulary_are_those_it_has_and_retired_ones_stay_readable(
+    connection: asyncpg.Connection,
+) -> None:
+    schema = BASE | {"properties": {"crop": {"type": "string", "x-vocabulary": "urn:test:vocab:crop"}}}
+    with pytest.raises(Refused, match="There is no vocabulary urn:test:vocab:crop"):
+        await apply(connection, schema, "user:ada")
+    await connection.execute("INSERT INTO vocabulary (namespace, names) VALUES ('urn:test:vocab:crop', '{}')")
+    await connection.execute(
+        "INSERT INTO vocabulary_code (namespace, code, names, active) VALUES "
+        """('urn:test:vocab:crop', 'maize', '{"en": "Maize", "fr": "Maïs"}', true),"""
+        """('urn:test:vocab:crop', 'hemp', '{"en": "Hemp"}', false)"""
+    )
+    await apply(connection, schema, "user:ada")
+    catalog = await load_catalog(connection)
+    crop = catalog.declared("individual")["crop"]
+    assert (set(crop.codes or ()), crop.label("maize", ["fr"])) == ({"maize", "hemp"}, "Maïs")
+    assert catalog.problems("individual", {"crop": "maize"}) == []
+    assert [one.rule for one in catalog.problems("individual", {"crop": "hemp"})] == ["enum maize"]
