@@ -44,7 +44,7 @@ class HubOutbox:
 
 
 def _check(entry: Entry, route: str | None) -> None:
-    taking = {delivery.route for delivery in entry.deliveries if delivery.state == "queued"}
+    taking = {delivery.route.name for delivery in entry.deliveries if delivery.state == "queued"}
     if taking and (route is None or route in taking):
         return
     what = f"The route {route} does not take" if route is not None else "No route takes"
