@@ -5,13 +5,14 @@ from registry.programs.cycles import Cycle
 from registry.programs.definition import Program
 from registry.programs.enrolling import EXIT, PAUSE, RESUME, Move
 from registry.programs.funds import Fund
+from registry.programs.kinds import program_kinds
 from registry.programs.results import Done, Said
 from registry.programs.rows import BatchRows
-from registry.programs.rules import Literals, Rule, RuleSource
+from registry.programs.rules import Rule, Rules, RuleSource, declared
 from registry.programs.service import Programs
 from registry.programs.terms import ProgramTerms
 from registry.programs.vouchers import Voucher, VoucherKey
-from registry.programs.work import Operation, Worked
+from registry.programs.work import Operation
 
 __all__ = [
     "EXIT",
@@ -22,7 +23,6 @@ __all__ = [
     "Cycle",
     "Done",
     "Fund",
-    "Literals",
     "Move",
     "Operation",
     "Program",
@@ -30,8 +30,10 @@ __all__ = [
     "Programs",
     "Rule",
     "RuleSource",
+    "Rules",
     "Said",
     "Voucher",
     "VoucherKey",
-    "Worked",
+    "declared",
+    "program_kinds",
 ]

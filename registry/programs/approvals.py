@@ -11,7 +11,8 @@ from canonical_model.entitlement import BenefitKind
 from canonical_model.errors import Refused
 from canonical_model.program import CycleStatus
 from registry.audit import AuditEvent, insert_many
-from registry.programs import cycles, funds, work
+from registry.jobs import JobStore
+from registry.programs import cycles, funds
 from registry.programs.cycles import Cycle
 from registry.programs.refusals import Connection
 from registry.storage.outbox import Outbox
@@ -35,7 +36,7 @@ class Approved:
         }  # fmt: skip
 
 
-async def submit(connection: Connection, cycle_id: UUID, actor: str) -> UUID:
+async def submit(jobs: JobStore, connection: Connection, cycle_id: UUID, actor: str) -> UUID:
     """Submit a prepared cycle for approval; return the job that moves its entitlements.
 
     Raises `Refused`: `cycle-incomplete`, `cycle-empty`, and as `cycles.start` does.
@@ -55,7 +56,7 @@ async def submit(connection: Connection, cycle_id: UUID, actor: str) -> UUID:
             code="cycle-empty",
             remedy="Look at the eligibility and amount rules; `hub program preview` counts.",
         )
-    job = await cycles.start(connection, cycle_id, "submit", {CycleStatus.DRAFT}, actor, as_maker=True)
+    job = await cycles.start(jobs, connection, cycle_id, "submit", {CycleStatus.DRAFT}, actor, as_maker=True)
     if cycle.work != "submit":
         needed = [
             {"role": step.role}
@@ -70,6 +71,7 @@ async def submit(connection: Connection, cycle_id: UUID, actor: str) -> UUID:
 
 
 async def approve(
+    jobs: JobStore,
     connection: Connection,
     cycle_id: UUID,
     actor: str,
@@ -92,7 +94,11 @@ async def approve(
     mine = [row["step"] for row in given if row["actor"] == actor and row["agreed"]]
     if mine and (step is None or step in mine):
         # A double click, or a client that did not hear the answer.
-        job = await work.live(connection, "cycle.approve", "cycle", str(cycle_id))
+        job = (
+            await cycles.start(jobs, connection, cycle_id, "approve", {CycleStatus.APPROVED}, actor)
+            if cycle.work == "approve"
+            else None
+        )
         return Approved(cycle, len(given), len(cycle.steps), job, repeated=True)
     number = len(given) + 1
     _may_decide(cycle, actor)
@@ -127,12 +133,18 @@ async def approve(
         return Approved(cycle, number, len(cycle.steps), None, repeated=False)
     await _reserve(connection, cycle, actor)
     cycle = await cycles.finish(connection, cycle_id, actor, outbox, CycleStatus.APPROVED)
-    job = await cycles.start(connection, cycle_id, "approve", {CycleStatus.APPROVED}, actor)
+    job = await cycles.start(jobs, connection, cycle_id, "approve", {CycleStatus.APPROVED}, actor)
     return Approved(cycle, number, number, job, repeated=False)
 
 
 async def reject(
-    connection: Connection, cycle_id: UUID, actor: str, roles: Collection[str], outbox: Outbox, reason: str
+    jobs: JobStore,
+    connection: Connection,
+    cycle_id: UUID,
+    actor: str,
+    roles: Collection[str],
+    outbox: Outbox,
+    reason: str,
 ) -> UUID:
     """Send a cycle back to who made it, with a reason; return the job that moves its entitlements. Raises as `approve`."""
     cycle = await cycles.get(connection, cycle_id, lock=True)
@@ -163,7 +175,7 @@ async def reject(
         ],
     )
     await cycles.finish(connection, cycle_id, actor, outbox, CycleStatus.DRAFT)
-    return await cycles.start(connection, cycle_id, "reject", {CycleStatus.DRAFT}, actor)
+    return await cycles.start(jobs, connection, cycle_id, "reject", {CycleStatus.DRAFT}, actor)
 
 
 async def listed(connection: Connection, cycle_id: UUID) -> list[dict[str, Any]]:

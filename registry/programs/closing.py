@@ -12,6 +12,7 @@ from canonical_model.money import Money
 from canonical_model.payment import PaymentResult, PaymentStatus
 from canonical_model.program import CycleStatus
 from registry.audit import AuditEvent, insert_many
+from registry.jobs import JobStore
 from registry.programs import cycles, funds, results
 from registry.programs.entitling import moving
 from registry.programs.refusals import Connection, not_found, one_row
@@ -24,13 +25,13 @@ WHERE b.cycle_id = $1 AND p.state IN ('issued', 'sent', 'unknown')
 """
 
 
-async def end(connection: Connection, cycle_id: UUID, actor: str) -> UUID:
+async def end(jobs: JobStore, connection: Connection, cycle_id: UUID, actor: str) -> UUID:
     """End a distributed cycle whose payments are all settled; return the job. What was not redeemed expires.
 
     Raises `Refused` (`cycle-payments-open`), and as `cycles.start` does.
     """
     await _settled(connection, cycle_id)
-    return await cycles.start(connection, cycle_id, "end", {CycleStatus.DISTRIBUTED}, actor)
+    return await cycles.start(jobs, connection, cycle_id, "end", {CycleStatus.DISTRIBUTED}, actor)
 
 
 def ending(cycle_id: UUID, actor: str, outbox: Outbox) -> Step:
@@ -48,11 +49,11 @@ def ending(cycle_id: UUID, actor: str, outbox: Outbox) -> Step:
     return step
 
 
-async def cancel(connection: Connection, cycle_id: UUID, actor: str, outbox: Outbox) -> UUID:
+async def cancel(jobs: JobStore, connection: Connection, cycle_id: UUID, actor: str, outbox: Outbox) -> UUID:
     """Cancel a cycle of which nothing is paid or on its way; return the job. What was reserved is free at once."""
     cycle = await cycles.get(connection, cycle_id, lock=True)
     if cycle.state is CycleStatus.CANCELLED:
-        return await cycles.start(connection, cycle_id, "cancel", {CycleStatus.CANCELLED}, actor)
+        return await cycles.start(jobs, connection, cycle_id, "cancel", {CycleStatus.CANCELLED}, actor)
     await cycles.begin(
         connection,
         cycle_id,
@@ -69,7 +70,7 @@ async def cancel(connection: Connection, cycle_id: UUID, actor: str, outbox: Out
         )
     await _release(connection, cycle_id, actor)
     await cycles.finish(connection, cycle_id, actor, outbox, CycleStatus.CANCELLED)
-    return await cycles.start(connection, cycle_id, "cancel", {CycleStatus.CANCELLED}, actor)
+    return await cycles.start(jobs, connection, cycle_id, "cancel", {CycleStatus.CANCELLED}, actor)
 
 
 async def _settled(connection: Connection, cycle_id: UUID) -> None:

@@ -17,6 +17,7 @@ from canonical_model.program import Cycle as CanonicalCycle
 from canonical_model.program import CycleStatus, ProgramStatus
 from canonical_model.types import to_data
 from registry.audit import AuditEvent, insert_many
+from registry.jobs import JobStore
 from registry.programs import work
 from registry.programs.definition import Program, wrong_state
 from registry.programs.refusals import Connection, not_found, one_row
@@ -29,6 +30,7 @@ _FIELDS: Final = (
     "c.currency, c.fund_id, c.makers, c.round, c.steps, c.snapshot_at, c.prepared_at, c.beneficiaries, c.entitlements, "
     "c.total, c.largest, c.reserved, c.spent, c.voucher_key_id, c.voucher_key"
 )
+_STOPPABLE: Final = frozenset({"snapshot", "prepare", "distribute"})
 _GET: Final = f"SELECT {_FIELDS} FROM cycle c JOIN program p ON p.id = c.program_id"
 
 
@@ -127,6 +129,7 @@ async def listed(
 
 
 async def open_(
+    jobs: JobStore,
     connection: Connection,
     program: Program,
     actor: str,
@@ -189,7 +192,7 @@ async def open_(
     total = await connection.fetchval(
         "SELECT count(*) FROM enrollment WHERE program_id = $1 AND state = 'enrolled'", program.id
     )
-    job = await work.submit(connection, "cycle.snapshot", actor, {"cycle": str(cycle_id)}, total)
+    job = await work.submit(jobs, connection, "cycle.snapshot", actor, {"cycle": str(cycle_id)}, total)
     return found, job, True
 
 
@@ -253,15 +256,19 @@ async def begin(
     Raises `Refused`: `cycle-busy` while other work goes on, `cycle-state` when it is in none of the states.
     """
     cycle = await get(connection, cycle_id, lock=True)
-    if cycle.work == doing:
-        running = await work.live(connection, f"cycle.{doing}", "cycle", str(cycle_id))
-        if running is not None:
-            return cycle, running
-    elif cycle.work is not None:
+    running = (
+        None
+        if cycle.work is None
+        else await work.live(connection, f"cycle.{cycle.work}", "cycle", str(cycle_id))
+    )
+    if running is not None and cycle.work == doing:
+        return cycle, running
+    # What only carries out a decision has to be gone on with, also where its job was lost.
+    if cycle.work not in {None, doing} and (running is not None or cycle.work not in _STOPPABLE):
         raise Refused(
             f"Cycle {cycle.name} is busy with other work ({cycle.work}). Nothing was changed.",
             code="cycle-busy",
-            remedy="Wait for it, or go on with it (`hub program resume-job`).",
+            remedy="Wait for it (`hub jobs list`), or ask for that work again, which goes on with it.",
         )
     if cycle.state not in states:
         raise Refused(
@@ -282,6 +289,7 @@ async def begin(
 
 
 async def start(
+    jobs: JobStore,
     connection: Connection,
     cycle_id: UUID,
     doing: str,
@@ -296,7 +304,7 @@ async def start(
     if running is not None:
         return running
     amount = cycle.entitlements if total is None else total
-    return await work.submit(connection, f"cycle.{doing}", actor, {"cycle": str(cycle_id)}, amount)
+    return await work.submit(jobs, connection, f"cycle.{doing}", actor, {"cycle": str(cycle_id)}, amount)
 
 
 async def finish(

@@ -145,9 +145,9 @@ def check_rules(terms: ProgramTerms, rules: RuleSource, today: date | None = Non
     ]
     for text in conditions:
         if text is not None:
-            rules(text, target=target, result="condition", as_of=day)
+            rules(text, target=target, result="condition", as_of=day, program=terms.code)
     for term in terms.benefit.amounts:
-        rules(term.amount, target=target, result="amount", as_of=day)
+        rules(term.amount, target=target, result="amount", as_of=day, program=terms.code)
 
 
 async def get(connection: Connection, code: str, *, lock: bool = False) -> Program:

@@ -17,7 +17,7 @@ from canonical_model.types import to_data
 from registry.audit import AuditEvent, insert_many
 from registry.programs.definition import Program, wrong_state
 from registry.programs.refusals import CHUNK, STEP_SECONDS, Connection, one_row
-from registry.programs.rules import RuleSource, placed
+from registry.programs.rules import Rules, RuleSource, Target, placed
 from registry.programs.work import Position, Step
 from registry.storage.outbox import HUB_SOURCE, Outbox
 
@@ -27,12 +27,13 @@ _TOLD_LIMIT: Final = 1000
 _LAST: Final = UUID(int=2**128 - 1)
 _FIRST: Final = UUID(int=0)
 _PREVIEW: Final = """
+WITH {tables}program_now AS (SELECT 1)
 SELECT count(*) AS eligible, count(e.state) FILTER (WHERE e.state = 'enrolled') AS enrolled,
     count(*) FILTER (WHERE e.state IS NULL OR e.state = 'draft' OR (e.state = 'not_eligible' AND e.cause = 'rule')) AS new,
     count(*) FILTER (WHERE e.state IN ('paused', 'exited', 'duplicated') OR (e.state = 'not_eligible' AND e.cause = 'person'))
         AS left_alone
-FROM registrant r LEFT JOIN enrollment e ON e.program_id = $1 AND e.registrant_id = r.id
-WHERE r.kind = $2 AND r.status = 'active' AND {rule}
+FROM registrant r {joins} LEFT JOIN enrollment e ON e.program_id = $1 AND e.registrant_id = r.id
+WHERE r.kind = $2 AND r.status = 'active' AND ({rule})
 """
 _ENROLL: Final = """
 INSERT INTO enrollment (program_id, registrant_id, state, enrollment_date, cause, reason, actor)
@@ -97,17 +98,21 @@ async def preview(
     connection: Connection, program: Program, rules: RuleSource, today: date | None = None
 ) -> dict[str, int]:
     """Return how many are eligible now, of whom how many are new, enrolled already, or left alone as a person decided."""
-    args: list[Any] = [program.id, program.target_type.value]
     rule = rules(
-        program.eligibility, target=program.target_type.value, result="condition", as_of=today or _today()
+        program.eligibility,
+        target=_target(program),
+        result="condition",
+        as_of=today or _today(),
+        program=program.code,
     )
-    row = await one_row(connection, _PREVIEW.format(rule=placed(rule, args)), *args, within=STEP_SECONDS)
+    tables, joins, expression, args = rule.joined(3)
+    text = _PREVIEW.format(tables=tables, joins=joins, rule=expression)
+    # Not fetchrow: asking for one row keeps the server from working in parallel.
+    (row,) = await connection.fetch(text, program.id, program.target_type.value, *args, timeout=STEP_SECONDS)
     return dict(row)
 
 
-def by_rule(
-    program: Callable[[Connection], Any], rules: RuleSource, actor: str, *, chunk: int = CHUNK
-) -> Step:
+def by_rule(program: Callable[[Connection], Any], rules: Rules, actor: str, *, chunk: int = CHUNK) -> Step:
     """Return the step that enrolls everybody eligible, a range of registrants at a time, and then looks for duplicates.
 
     What a person decided (paused, exited, refused) stays; whoever is enrolled already stays as they are.
@@ -125,7 +130,10 @@ def by_rule(
             "SELECT id FROM registrant WHERE id > $1 ORDER BY id OFFSET $2 LIMIT 1", after, chunk - 1
         )
         args: list[Any] = [found.id, after, upto or _LAST, found.target_type.value, day, actor]
-        rule = rules(found.eligibility, target=found.target_type.value, result="condition", as_of=day)
+        source = await rules(connection)
+        rule = source(
+            found.eligibility, target=_target(found), result="condition", as_of=day, program=found.code
+        )
         done = await connection.execute(_ENROLL.format(rule=placed(rule, args)), *args, timeout=STEP_SECONDS)
         enrolled = position.get("enrolled", 0) + int(done.split()[-1])
         going = {
@@ -300,3 +308,7 @@ def _bounded(ids: Sequence[UUID]) -> None:
 
 def _today() -> date:
     return datetime.now(UTC).date()
+
+
+def _target(program: Program) -> Target:
+    return "group" if program.target_type is TargetType.GROUP else "individual"

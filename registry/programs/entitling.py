@@ -13,7 +13,7 @@ from canonical_model.program import CycleStatus, TargetType
 from registry.programs import cycles
 from registry.programs.cycles import Cycle
 from registry.programs.refusals import CHUNK, STEP_SECONDS, Connection, one_row
-from registry.programs.rules import RuleSource, Target, placed
+from registry.programs.rules import Rules, RuleSource, Target, placed
 from registry.programs.work import Position, Step
 from registry.storage.outbox import Outbox
 
@@ -73,7 +73,7 @@ SELECT (SELECT registrant_id FROM due ORDER BY registrant_id DESC LIMIT 1) AS la
 _MOST_TOTAL: Final = 2**53 - 1
 
 
-def snapshot(cycle_id: UUID, rules: RuleSource, actor: str, outbox: Outbox, *, chunk: int = CHUNK) -> Step:
+def snapshot(cycle_id: UUID, rules: Rules, actor: str, outbox: Outbox, *, chunk: int = CHUNK) -> Step:
     """Return the step that notes who is in a cycle, what each amount rule gives and who receives, once and for all."""
 
     async def step(connection: Connection, position: Position) -> tuple[Position, bool]:
@@ -85,7 +85,7 @@ def snapshot(cycle_id: UUID, rules: RuleSource, actor: str, outbox: Outbox, *, c
         args: list[Any] = [
             cycle.program_id, _after(position), chunk, cycle_id, datetime.fromisoformat(began),
         ]  # fmt: skip
-        text = _snapshot_text(cycle, rules, args)
+        text = _snapshot_text(cycle, await rules(connection), args)
         row = await one_row(connection, text, *args, within=STEP_SECONDS)
         going = {
             "began": began, "after": str(row["last"]), "count": position.get("count", 0) + row["due"],
@@ -109,13 +109,13 @@ def _snapshot_text(cycle: Cycle, rules: RuleSource, args: list[Any]) -> str:
     day = cycle.start_date
 
     def condition(text: str) -> str:
-        return placed(rules(text, target=target, result="condition", as_of=day), args)
+        return placed(rules(text, target=target, result="condition", as_of=day, program=cycle.program), args)
 
     benefit, managers = cycle.benefit, cycle.managers
     rule = condition(cycle.terms["eligibility"]) if managers.eligibility.each_cycle else "true"
     amounts = []
     for term in benefit.amounts:
-        amount = f"coalesce({placed(rules(term.amount, target=target, result='amount', as_of=day), args)}::bigint, 0)"
+        amount = f"coalesce({placed(rules(term.amount, target=target, result='amount', as_of=day, program=cycle.program), args)}::bigint, 0)"
         if term.most is not None:
             amount = f"least({amount}, {term.most})"
         amounts.append(

@@ -2,57 +2,52 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import date
-from typing import Any, Final, Literal, Protocol
+from typing import Any, Literal, Protocol
 
-from canonical_model.errors import Refused
+from registry.attributes import load_catalog
+from registry.programs.refusals import Connection
+from registry.rules import compile_rule
 
 Target = Literal["individual", "group"]
 Result = Literal["condition", "amount", "integer"]
-_LITERAL: Final = re.compile(r"true|false|[0-9]{1,15}")
 
 
 class Rule(Protocol):
     """A compiled rule."""
 
     def sql(self, first: int = 1) -> tuple[str, Sequence[Any]]:
-        """Return the expression with places from `$first` on, and its arguments."""
+        """Return the expression with places from `$first` on, and its arguments; for a part of the registry."""
+        ...
+
+    def joined(self, first: int = 1) -> tuple[str, str, str, Sequence[Any]]:
+        """Return tables (each with a comma behind it), joins, expression and arguments; for the whole registry."""
         ...
 
 
 class RuleSource(Protocol):
     """Compiles the text of a rule; raises `Refused` with the place in the text where it cannot."""
 
-    def __call__(self, text: str, *, target: Target, result: Result, as_of: date) -> Rule:
-        """Return the compiled rule as of a day."""
+    def __call__(
+        self, text: str, *, target: Target, result: Result, as_of: date, program: str | None = None
+    ) -> Rule:
+        """Return the compiled rule as of a day, with the attributes of a program."""
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Literals:
-    """A rule source that knows only `true`, `false` and whole numbers, for hubs without attributes."""
-
-    def __call__(self, text: str, *, target: Target, result: Result, as_of: date) -> Rule:
-        """Return the rule of a literal; raises `Refused` (`rule-engine-missing`) for anything else."""
-        word = text.strip()
-        if not _LITERAL.fullmatch(word) or (result == "condition") != (word in {"true", "false"}):
-            raise Refused(
-                "This process compiles no rules besides true, false and whole numbers. Nothing was changed.",
-                code="rule-engine-missing",
-                remedy="Start it with a catalog of attributes, or write the rule as a literal.",
-            )
-        return _Literal(word)
+Rules = Callable[[Connection], Awaitable[RuleSource]]
+"""Gives the rule source in force; attributes may be declared while the hub runs."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Literal:
-    word: str
+async def declared(connection: Connection) -> RuleSource:
+    """Return the compiler of CEL over the attributes declared now."""
+    catalog = await load_catalog(connection)
 
-    def sql(self, first: int = 1) -> tuple[str, Sequence[Any]]:
-        return self.word, ()
+    def source(text: str, *, target: Target, result: Result, as_of: date, program: str | None = None) -> Rule:
+        return compile_rule(text, catalog, target=target, result=result, as_of=as_of, program=program)
+
+    return source
 
 
 def placed(rule: Rule, args: list[Any]) -> str:

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import UTC, date, datetime
+from functools import partial
 from typing import Any, Final, TypeVar
 from uuid import UUID
 
@@ -18,6 +19,7 @@ from canonical_model.errors import HubError, Refused
 from canonical_model.money import Money
 from canonical_model.payment import PaymentResult, PaymentStatus
 from canonical_model.program import CycleStatus, ProgramStatus
+from registry.jobs import JobStore, Kinds
 from registry.programs import (
     approvals,
     closing,
@@ -25,7 +27,6 @@ from registry.programs import (
     definition,
     disputes,
     enrolling,
-    entitling,
     funds,
     holds,
     reconciliation,
@@ -36,14 +37,13 @@ from registry.programs import (
 from registry.programs.approvals import Approved
 from registry.programs.cycles import Cycle
 from registry.programs.definition import Program
-from registry.programs.distribution import distributing
 from registry.programs.funds import Fund
-from registry.programs.refusals import CHUNK, Connection, not_found, transaction
+from registry.programs.kinds import ENROLL, program_kinds
+from registry.programs.refusals import CHUNK, Connection, transaction
 from registry.programs.results import Done, Said
 from registry.programs.rows import BatchRows
-from registry.programs.rules import RuleSource
+from registry.programs.rules import Rules, declared
 from registry.programs.terms import ProgramTerms, read
-from registry.programs.work import Operation, Progress, Worked
 from registry.storage.database import database_errors
 from registry.storage.group import GroupCommit
 from registry.storage.outbox import Outbox
@@ -58,7 +58,7 @@ class Programs:
     """Programs from definition to reconciliation.
 
     Every method raises `Refused` with a stable code for what cannot be done, having changed nothing, and `Unavailable`
-    while the database is away. What starts long work returns the id of its job; `drive` steps it to its end.
+    while the database is away. What starts long work returns the id of its job, which a runner with `kinds` works on.
     """
 
     def __init__(
@@ -66,17 +66,23 @@ class Programs:
         pool: asyncpg.Pool,
         vault: Vault,
         outbox: Outbox,
-        rules: RuleSource,
         *,
+        rules: Rules = declared,
         chunk: int = CHUNK,
         delay: float = 0.003,
     ) -> None:
         self._pool, self._vault, self._outbox, self._rules = pool, vault, outbox, rules
         self._chunk = chunk
+        self._jobs = JobStore(pool)
         self.rows = BatchRows(pool, vault)
         self._results: GroupCommit[Said, Done] = GroupCommit(
             self._apply, delay=delay, most=_RESULTS, parallel=1
         )
+
+    @property
+    def kinds(self) -> Kinds:
+        """The handlers of the jobs of programs."""
+        return program_kinds(self._outbox, self._rules, chunk=self._chunk)
 
     def _do(self, doing: str) -> AbstractAsyncContextManager[PoolConnectionProxy]:
         return transaction(self._pool, doing)
@@ -92,12 +98,12 @@ class Programs:
     ) -> tuple[Program | None, bool]:
         """Make a program or change its terms; with `dry` only check them. Says whether anything changed."""
         checked = read(ProgramTerms, terms, "The program")
-        if dry:
-            definition.check_rules(checked, self._rules)
-            return None, False
-        return await self._one(
-            "defining a program", definition.define, checked, actor, self._rules, self._outbox
-        )
+        async with self._do("defining a program") as connection:
+            rules = await self._rules(connection)
+            if dry:
+                definition.check_rules(checked, rules)
+                return None, False
+            return await definition.define(connection, checked, actor, rules, self._outbox)
 
     async def program(self, code: str) -> Program:
         """Return a program by its code."""
@@ -148,7 +154,9 @@ class Programs:
         """Count who is eligible now, without changing anything."""
         async with self._do("previewing eligibility") as connection:
             program = await definition.get(connection, code)
-            return await enrolling.preview(connection, program, self._rules, today)
+            for setting in work.SETTINGS:
+                await connection.execute(setting)
+            return await enrolling.preview(connection, program, await self._rules(connection), today)
 
     async def enroll(self, code: str, actor: str) -> UUID:
         """Enroll by the program's rule; return the job. While one of this program is under way, that one is returned."""
@@ -156,8 +164,8 @@ class Programs:
             program = await definition.get(connection, code, lock=True)
             if program.state is not ProgramStatus.ACTIVE:
                 raise definition.wrong_state(program, "enroll")
-            running = await work.live(connection, "program.enroll", "program", code)
-            return running or await work.submit(connection, "program.enroll", actor, {"program": code})
+            running = await work.live(connection, ENROLL, "program", code)
+            return running or await work.submit(self._jobs, connection, ENROLL, actor, {"program": code})
 
     async def enroll_list(
         self, code: str, ids: Sequence[UUID], actor: str, *, reason: str | None = None
@@ -193,7 +201,9 @@ class Programs:
         """Open a cycle; return it, the job of its snapshot and whether it is new."""
         async with self._do("opening a cycle") as connection:
             program = await definition.get(connection, code)
-            return await cycles.open_(connection, program, actor, self._outbox, start=start, end=end)
+            return await cycles.open_(
+                self._jobs, connection, program, actor, self._outbox, start=start, end=end
+            )
 
     async def cycle(self, code: str, sequence: int) -> Cycle:
         """Return the cycle of this number."""
@@ -208,7 +218,12 @@ class Programs:
     async def snapshot(self, cycle_id: UUID, actor: str) -> UUID:
         """Go on with the snapshot of a cycle that was stopped; return the job."""
         return await self._one(
-            "opening a cycle", cycles.start, cycle_id, "snapshot", {CycleStatus.DRAFT}, actor
+            "opening a cycle",
+            partial(cycles.start, self._jobs),
+            cycle_id,
+            "snapshot",
+            {CycleStatus.DRAFT},
+            actor,
         )
 
     async def prepare(self, cycle_id: UUID, actor: str) -> UUID:
@@ -222,6 +237,7 @@ class Programs:
                     remedy="Wait for it, or go on with it (`hub program cycle open` with the same days).",
                 )
             return await cycles.start(
+                self._jobs,
                 connection,
                 cycle_id,
                 "prepare",
@@ -233,20 +249,32 @@ class Programs:
 
     async def submit(self, cycle_id: UUID, actor: str) -> UUID:
         """Submit a cycle for approval; return the job."""
-        return await self._one("submitting a cycle", approvals.submit, cycle_id, actor)
+        return await self._one("submitting a cycle", partial(approvals.submit, self._jobs), cycle_id, actor)
 
     async def approve(
         self, cycle_id: UUID, actor: str, roles: Collection[str], *, step: int | None = None
     ) -> Approved:
         """Agree to the next step of a cycle's approval."""
         return await self._one(
-            "approving a cycle", approvals.approve, cycle_id, actor, roles, self._outbox, step=step
+            "approving a cycle",
+            partial(approvals.approve, self._jobs),
+            cycle_id,
+            actor,
+            roles,
+            self._outbox,
+            step=step,
         )
 
     async def reject(self, cycle_id: UUID, actor: str, roles: Collection[str], reason: str) -> UUID:
         """Send a cycle back to who made it; return the job."""
         return await self._one(
-            "sending a cycle back", approvals.reject, cycle_id, actor, roles, self._outbox, reason
+            "sending a cycle back",
+            partial(approvals.reject, self._jobs),
+            cycle_id,
+            actor,
+            roles,
+            self._outbox,
+            reason,
         )
 
     async def approvals(self, cycle_id: UUID) -> list[dict[str, Any]]:
@@ -256,15 +284,19 @@ class Programs:
     async def distribute(self, cycle_id: UUID, actor: str) -> UUID:
         """Order the payments of a cycle, again for what was released since; return the job."""
         states = {CycleStatus.APPROVED, CycleStatus.DISTRIBUTED}
-        return await self._one("distributing a cycle", cycles.start, cycle_id, "distribute", states, actor)
+        return await self._one(
+            "distributing a cycle", partial(cycles.start, self._jobs), cycle_id, "distribute", states, actor
+        )
 
     async def end_cycle(self, cycle_id: UUID, actor: str) -> UUID:
         """End a cycle; return the job."""
-        return await self._one("ending a cycle", closing.end, cycle_id, actor)
+        return await self._one("ending a cycle", partial(closing.end, self._jobs), cycle_id, actor)
 
     async def cancel_cycle(self, cycle_id: UUID, actor: str) -> UUID:
         """Cancel a cycle; return the job."""
-        return await self._one("cancelling a cycle", closing.cancel, cycle_id, actor, self._outbox)
+        return await self._one(
+            "cancelling a cycle", partial(closing.cancel, self._jobs), cycle_id, actor, self._outbox
+        )
 
     async def entitlements(
         self,
@@ -420,88 +452,3 @@ class Programs:
     async def close(self) -> None:
         """Write what was handed in and return."""
         await self._results.drain()
-
-    # Jobs
-
-    async def operation(self, job_id: UUID) -> Operation:
-        """Return how a job of programs is stepped, for whichever runner drives it; raises `Refused` (`job-not-found`)."""
-        row = await self._one("reading a job", _job, job_id)
-        kind, actor, params = row["kind"], row["actor"], row["params"]
-        outbox, chunk = self._outbox, self._chunk
-        if kind == "program.enroll":
-            return Operation(
-                enrolling.by_rule(
-                    lambda c: definition.get(c, params["program"]), self._rules, actor, chunk=chunk
-                ),
-                _nothing,
-            )
-        cycle_id = UUID(params["cycle"])
-
-        async def stop(connection: Connection) -> None:
-            await cycles.stop(connection, cycle_id)
-
-        def moving(of: list[str], to: str, state: CycleStatus | None = None) -> work.Step:
-            return entitling.moving(cycle_id, actor, outbox, of=of, to=to, state=state, chunk=chunk)
-
-        make: dict[str, Callable[[], Operation]] = {
-            "cycle.snapshot": lambda: Operation(
-                entitling.snapshot(cycle_id, self._rules, actor, outbox, chunk=chunk), stop
-            ),
-            "cycle.prepare": lambda: Operation(entitling.prepare(cycle_id, actor, outbox, chunk=chunk), stop),
-            "cycle.distribute": lambda: Operation(distributing(cycle_id, actor, outbox), stop),
-            # These only carry out what is decided and go on to their end.
-            "cycle.submit": lambda: Operation(
-                moving(["draft"], "pending_validation", CycleStatus.TO_APPROVE)
-            ),
-            "cycle.approve": lambda: Operation(moving(["pending_validation"], "approved")),
-            "cycle.reject": lambda: Operation(moving(["pending_validation"], "draft")),
-            "cycle.cancel": lambda: Operation(
-                moving(["draft", "pending_validation", "approved"], "cancelled")
-            ),
-            "cycle.end": lambda: Operation(closing.ending(cycle_id, actor, outbox)),
-        }
-        return make[kind]()
-
-    async def drive(self, job_id: UUID, progress: Progress | None = None) -> Worked:
-        """Step a job to its end here; one that was left in the middle goes on from where it was."""
-        return await work.drive(self._pool, job_id, await self.operation(job_id), progress)
-
-    async def jobs(self, *, live_only: bool = True, limit: int = 100) -> list[dict[str, Any]]:
-        """Return the newest jobs of programs."""
-        async with self._do("listing jobs") as connection:
-            rows = await connection.fetch(
-                "SELECT id, kind, state, actor, params, done, total, result, error, created_at, beat_at, ended_at FROM job "
-                "WHERE (kind = 'program.enroll' OR kind LIKE 'cycle.%') AND (NOT $1 OR ended_at IS NULL) ORDER BY id DESC LIMIT $2",
-                live_only,
-                min(limit, 1000),
-            )
-            return [dict(row) for row in rows]
-
-    async def cancel_job(self, job_id: UUID, actor: str) -> str:
-        """Stop a job before its next step; what it did stays. Raises `Refused` (`job-not-cancellable`)."""
-        operation = await self.operation(job_id)
-        if operation.stopped is None:
-            raise Refused(
-                f"Job {job_id} carries out what is decided and goes on to its end. Nothing was stopped.",
-                code="job-not-cancellable",
-                remedy="Go on with it (`hub program resume-job`), then undo the decision.",
-            )
-        async with self._do("cancelling a job") as connection:
-            await connection.execute(
-                "UPDATE job SET cancel = true WHERE id = $1 AND ended_at IS NULL", job_id
-            )
-        return (await work.drive(self._pool, job_id, operation)).state
-
-
-async def _job(connection: Connection, job_id: UUID) -> asyncpg.Record:
-    row = await connection.fetchrow(
-        "SELECT kind, actor, params FROM job WHERE id = $1 AND (kind = 'program.enroll' OR kind LIKE 'cycle.%')",
-        job_id,
-    )
-    if row is None:
-        raise not_found("job of a program", "job-not-found", "`hub program jobs` lists them.")
-    return row
-
-
-async def _nothing(connection: Connection) -> None:
-    """Leave everything as it is."""

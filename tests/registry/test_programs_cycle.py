@@ -45,7 +45,7 @@ async def test_a_program_goes_from_its_rule_to_reconciled_payments(world: World)
         0,
     )
     assert await world.money() == (10_000_000 - 35_000, 0, 35_000)
-    await world.programs.drive(await world.programs.end_cycle(cycle.id, MAKER))
+    await world.drive(await world.programs.end_cycle(cycle.id, MAKER))
     assert (await world.programs.cycle("cash", 1)).state == "ended"
     told = [one.data["status"] for one in await world.messages("org.openspp.cycle.changed.v1")]
     assert told == ["draft", "to_approve", "approved", "distributed", "ended"]
@@ -71,7 +71,7 @@ async def test_editing_the_registry_does_not_move_a_cycle_that_is_open(world: Wo
         },
         "user:admin",
     )
-    await world.programs.drive(await world.programs.prepare(cycle.id, MAKER))
+    await world.drive(await world.programs.prepare(cycle.id, MAKER))
     given = await world.programs.entitlements(cycle.id)
     assert [one["amount"] for one in given] == [100] * 5
 
@@ -103,7 +103,7 @@ async def test_who_gets_nothing_has_no_entitlement_and_is_counted(world: World) 
     await world.program(benefit={"amounts": [{"amount": "700", "condition": "r.sex = 'male'"}]})
     await world.enroll()
     cycle = await world.opened()
-    done = await world.programs.drive(await world.programs.prepare(cycle.id, MAKER))
+    done = await world.drive(await world.programs.prepare(cycle.id, MAKER))
     assert done.result == {"entitlements": 1, "total": 700, "nothing_due": 3}
 
 
@@ -144,7 +144,7 @@ async def test_a_schedule_opens_one_cycle_after_the_other(world: World) -> None:
     days = []
     for _ in range(2):
         cycle, job, _ = await world.programs.open_cycle("cash", MAKER)
-        await world.programs.drive(job)
+        await world.drive(job)
         days.append((cycle.sequence, cycle.start_date, cycle.end_date))
     assert days[0] == (1, date(2026, 1, 1), date(2026, 1, 31))
     assert days[1][:2] == (2, date(2026, 2, 1))

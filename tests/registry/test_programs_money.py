@@ -71,9 +71,9 @@ async def test_steps_by_amount_need_different_people_in_order(world: World) -> N
 async def test_a_cycle_sent_back_is_submitted_again_and_needs_a_new_approval(world: World) -> None:
     await ready(world)
     cycle = await world.submitted()
-    await world.programs.drive(await world.programs.reject(cycle.id, CHECKER, ROLE, "wrong-area"))
+    await world.drive(await world.programs.reject(cycle.id, CHECKER, ROLE, "wrong-area"))
     assert {one["state"] for one in await world.programs.entitlements(cycle.id)} == {"draft"}
-    await world.programs.drive(await world.programs.submit(cycle.id, MAKER))
+    await world.drive(await world.programs.submit(cycle.id, MAKER))
     done = await world.programs.approve(cycle.id, CHECKER, ROLE)
     assert (done.repeated, done.cycle.state) == (False, "approved")
     assert [(one["round"], one["agreed"]) for one in await world.programs.approvals(cycle.id)] == [
@@ -333,7 +333,7 @@ async def test_money_that_came_back_is_counted_and_not_paid_again_by_itself(worl
     with pytest.raises(Refused) as refused:
         await world.programs.give_back(two, Money(minor_units=3501, currency="KES"), "user:fin", "too much")
     assert refused.value.code == "payment-state"
-    await world.programs.drive(await world.programs.end_cycle(cycle.id, MAKER))
+    await world.drive(await world.programs.end_cycle(cycle.id, MAKER))
     assert await world.money() == (10_000_000 - 3500, 0, 3500)
 
 
@@ -375,7 +375,7 @@ async def test_a_person_can_settle_what_the_rail_never_answered(world: World) ->
         "settled": 1,
         "unchanged": 1,
     }
-    await world.programs.drive(await world.programs.end_cycle(cycle.id, MAKER))
+    await world.drive(await world.programs.end_cycle(cycle.id, MAKER))
     assert {row["state"] for row in await world.programs.entitlements(cycle.id)} == {"redeemed", "expired"}
     assert await world.money() == (10_000_000 - 5000, 0, 5000)
 
@@ -384,7 +384,7 @@ async def test_a_cancelled_cycle_gives_back_what_it_reserved(world: World) -> No
     await ready(world)
     cycle = await world.approved()
     assert (await world.money())[1] == 20_000
-    await world.programs.drive(await world.programs.cancel_cycle(cycle.id, MAKER))
+    await world.drive(await world.programs.cancel_cycle(cycle.id, MAKER))
     assert await world.money() == (10_000_000, 0, 0)
     assert {row["state"] for row in await world.programs.entitlements(cycle.id)} == {"cancelled"}
     with pytest.raises(Refused) as refused:

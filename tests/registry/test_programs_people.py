@@ -15,7 +15,7 @@ from services.programs import CHECKER, MAKER, World, terms
 from canonical_model.errors import Refused
 from canonical_model.message import uuid7
 from canonical_model.program import ProgramStatus
-from registry.programs import EXIT, PAUSE, RESUME, Literals
+from registry.programs import EXIT, PAUSE, RESUME
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ async def test_a_double_click_on_enroll_is_one_job(world: World) -> None:
     await world.program()
     jobs = await asyncio.gather(*(world.programs.enroll("cash", MAKER) for _ in range(4)))
     assert len(set(jobs)) == 1
-    await asyncio.gather(*(world.programs.drive(jobs[0]) for _ in range(3)))
+    await asyncio.gather(*(world.drive(jobs[0]) for _ in range(3)))
     assert await world.programs.enrollments("cash") == {"enrolled": 5}
     assert await world.pool.fetchval("SELECT count(*) FROM job") == 1
 
@@ -159,20 +159,6 @@ async def test_terms_that_cannot_be_are_refused_with_the_place(
             terms(**wrong) if "code" not in wrong else {**terms(), **wrong}, "user:admin"
         )
     assert refused.value.code == "program-invalid"
-
-
-def test_a_process_without_a_rule_engine_takes_literals_only() -> None:
-    day = date(2026, 1, 1)
-    assert Literals()("5000", target="group", result="amount", as_of=day).sql()[0] == "5000"
-    for text, result in (
-        ("r.age > 5", "condition"),
-        ("1); DROP TABLE program; --", "amount"),
-        ("true", "amount"),
-        ("5", "condition"),
-    ):
-        with pytest.raises(Refused) as refused:
-            Literals()(text, target="group", result=result, as_of=day)  # type: ignore[arg-type]
-        assert refused.value.code == "rule-engine-missing"
 
 
 async def died(world: World, *ids: UUID) -> int:
@@ -303,7 +289,7 @@ async def test_an_entitlement_cancelled_before_approval_is_not_reserved(world: W
     done = await world.programs.approve(cycle.id, CHECKER, ["approver"])
     assert (await world.money())[1] == 10_000
     assert done.job is not None
-    await world.programs.drive(done.job)
+    await world.drive(done.job)
     two = (await world.programs.entitlements(cycle.id, state="approved"))[0]
     await world.programs.cancel_entitlements([two["id"]], "double", MAKER)
     assert (await world.money())[1] == 5000

@@ -1,0 +1,74 @@
+"""The kinds of jobs programs have: what a runner of `registry.jobs` needs to work on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+from uuid import UUID
+
+from canonical_model.program import CycleStatus
+from registry.jobs import Handler, JobContext, Kinds
+from registry.programs import closing, cycles, definition, enrolling, entitling
+from registry.programs.distribution import distributing
+from registry.programs.refusals import CHUNK, Connection
+from registry.programs.rules import Rules, declared
+from registry.programs.work import Operation, drive
+from registry.storage.outbox import Outbox
+
+ENROLL: Final = "program.enroll"
+CYCLE: Final = ("snapshot", "prepare", "submit", "approve", "reject", "distribute", "cancel", "end")
+
+
+def operation(
+    kind: str, actor: str, params: Mapping[str, Any], outbox: Outbox, rules: Rules, *, chunk: int = CHUNK
+) -> Operation:
+    """Return how one job is stepped, for whichever runner drives it."""
+    if kind == ENROLL:
+        code = params["program"]
+        return Operation(
+            enrolling.by_rule(lambda connection: definition.get(connection, code), rules, actor, chunk=chunk),
+            _nothing,
+        )
+    cycle_id = UUID(params["cycle"])
+
+    async def stop(connection: Connection) -> None:
+        await cycles.stop(connection, cycle_id)
+
+    def moving(of: list[str], to: str, state: CycleStatus | None = None) -> Operation:
+        # It only carries out what is decided, so it goes on to its end.
+        return Operation(entitling.moving(cycle_id, actor, outbox, of=of, to=to, state=state, chunk=chunk))
+
+    if kind == "cycle.snapshot":
+        return Operation(entitling.snapshot(cycle_id, rules, actor, outbox, chunk=chunk), stop)
+    if kind == "cycle.prepare":
+        return Operation(entitling.prepare(cycle_id, actor, outbox, chunk=chunk), stop)
+    if kind == "cycle.distribute":
+        return Operation(distributing(cycle_id, actor, outbox), stop)
+    if kind == "cycle.submit":
+        return moving(["draft"], "pending_validation", CycleStatus.TO_APPROVE)
+    if kind == "cycle.approve":
+        return moving(["pending_validation"], "approved")
+    if kind == "cycle.reject":
+        return moving(["pending_validation"], "draft")
+    if kind == "cycle.cancel":
+        return moving(["draft", "pending_validation", "approved"], "cancelled")
+    assert kind == "cycle.end"  # a runner takes the kinds named here only
+    return Operation(closing.ending(cycle_id, actor, outbox))
+
+
+def program_kinds(outbox: Outbox, rules: Rules = declared, *, chunk: int = CHUNK) -> Kinds:
+    """Return the handler of every kind of job of programs."""
+
+    def handler(kind: str) -> Handler:
+        async def handle(context: JobContext) -> Mapping[str, Any] | None:
+            return await drive(
+                context, operation(kind, context.actor, context.params, outbox, rules, chunk=chunk)
+            )
+
+        return handle
+
+    return {kind: handler(kind) for kind in (ENROLL, *(f"cycle.{name}" for name in CYCLE))}
+
+
+async def _nothing(connection: Connection) -> None:
+    """Leave everything as it is."""
