@@ -388,6 +388,8 @@ vocabulary_code = Table(
     _text("code", key=True),
     _json("names"),
     _flag("active"),
+    _integer("version"),
+    _at("updated_at"),
 )
 
 identifier_type = Table(
