@@ -16,7 +16,7 @@ from registry.storage.database import database_errors
 
 DEPTH_LIMIT: Final = 21
 ROWS_LIMIT: Final = 500_000
-_LOCK: Final = "SELECT pg_advisory_xact_lock(1347568464)"
+LOCK: Final = "SELECT pg_advisory_xact_lock(1347568464)"
 _ALL: Final = "SELECT id, code, parent_id, path, level, kind, names, alt_names, area_sqkm, active FROM area"
 _IDS: Final = "SELECT nextval(pg_get_serial_sequence('area', 'id'))::int FROM generate_series(1, $1)"
 _COLUMNS: Final = "$1::int[], $2::text[], $3::int[], $4::text[], $5::int[], $6::text[], $7::jsonb[], $8::text[], $9::float8[], $10::bool[]"
@@ -186,7 +186,7 @@ class _Tree:
 
     @classmethod
     async def read(cls, connection: Connection) -> _Tree:
-        await connection.execute(_LOCK)
+        await connection.execute(LOCK)
         rows = await connection.fetch(_ALL)
         codes = {row["id"]: row["code"] for row in rows}
         return cls({row["code"]: _area(row, codes.get(row["parent_id"])) for row in rows})

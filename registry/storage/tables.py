@@ -393,7 +393,6 @@ vocabulary_code = Table(
     _text("code", key=True),
     _json("names"),
     _flag("active"),
-    _text("parent", nullable=True),
     _integer("version"),
     _at("updated_at"),
 )

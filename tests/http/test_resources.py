@@ -268,13 +268,17 @@ async def test_a_batch_answers_each_part_and_an_atomic_one_does_all_or_nothing(r
 
 
 async def test_terms_of_a_vocabulary_are_known_by_namespace_and_code(registry: Registry) -> None:
-    entry = {"namespace": "urn:openspp:vocab:id-type", "code": "passport", "display": {"en": "Passport"}}
+    entry = {"namespace": "urn:openspp:vocab:id-type", "code": "visa", "names": {"en": "Visa"}}
     status, made, headers = await registry.call("POST", "/v1/vocabularies", entry)
-    assert (status, made["id"]) == (201, "urn:openspp:vocab:id-type#passport")
-    path = "/v1/vocabularies/urn:openspp:vocab:id-type%23passport"
-    assert (await registry.call("GET", path))[1]["display"] == {"en": "Passport"}
+    assert (status, made["id"]) == (201, "urn:openspp:vocab:id-type#visa")
+    path = "/v1/vocabularies/urn:openspp:vocab:id-type%23visa"
+    assert (await registry.call("GET", path))[1]["names"] == {"en": "Visa"}
     status, body, _ = await registry.call("PATCH", path, {"code": "other"}, If_Match=headers["ETag"])
     assert (status, body["errors"][0]["pointer"]) == (400, "/code")
+    standard = "/v1/vocabularies/urn:iso:std:iso:5218%231"
+    _, _, headers = await registry.call("GET", standard)
+    status, body, _ = await registry.call("PATCH", standard, {"active": False}, If_Match=headers["ETag"])
+    assert (status, body["code"]) == (409, "vocabulary-standard")
 
 
 async def test_a_partner_sees_its_areas_and_what_it_may_not_see_is_as_if_it_were_not_there(

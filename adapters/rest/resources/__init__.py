@@ -58,6 +58,7 @@ for _code, _status, _title in (
     ("resource-in-use", 409, "It is still needed"),
     ("search-invalid", 422, "The search cannot be made"),
     ("term-not-found", 404, "There is no such term"),
+    ("vocabulary-standard", 409, "The vocabulary comes with the hub"),
 ):
     declare(_code, _status, _title)
 

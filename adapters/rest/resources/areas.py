@@ -13,6 +13,7 @@ from adapters.http.security.partners import Scope
 from adapters.rest.resources.declaration import Connection, Filter, Resource, Sort, Viewer
 from adapters.rest.resources.writing import there_already
 from canonical_model.errors import Refused
+from registry.people.areas import LOCK
 
 _LEVELS: Final = 20
 Code = Annotated[str, Field(min_length=1, max_length=100, pattern=r"^[^\s/|#?%]+$")]
@@ -69,7 +70,7 @@ class _Areas:
         if entry.id != key:
             raise _wrong("/id", "The code of an area cannot be changed")
         # Moves of two branches at once could make a circle; they are rare, so they follow each other.
-        await connection.execute("SELECT pg_advisory_xact_lock(hashtext('area tree'))")
+        await connection.execute(LOCK)
         row = await connection.fetchrow("SELECT id, path, level FROM area WHERE code = $1", key)
         assert row is not None  # its row is locked
         parent = await _parent(connection, entry)
@@ -82,8 +83,8 @@ class _Areas:
         if below - row["level"] + level > _LEVELS:
             raise _wrong("/parent", f"The tree would have more than {_LEVELS} levels")
         await connection.execute(
-            "UPDATE area SET parent_id = $2, kind = $3, names = $4, alt_names = $5, area_sqkm = $6, active = $7, "
-            "version = version + 1, updated_at = now() WHERE id = $1",
+            "UPDATE area SET parent_id = $2, kind = $3, names = $4, alt_names = $5, area_sqkm = $6, active = $7 "
+            "WHERE id = $1",
             row["id"], parent["id"] if parent else None, entry.kind, entry.names, entry.alt_names,
             entry.area_sqkm, entry.active,
         )  # fmt: skip
@@ -153,5 +154,6 @@ FROM area a LEFT JOIN area p ON p.id = a.parent_id""",
     sorts={"id": Sort("a.code", "text"), "updated_at": Sort("a.updated_at", "timestamptz")},
     entry=AreaEntry,
     store=_Areas(),
+    refusals=("resource-in-use",),
     deletable=True,
 )

@@ -128,5 +128,6 @@ FROM consent k JOIN registrant r ON r.id = k.registrant_id""",
         visible=visibility.places,
         entry=ConsentEntry,
         store=_Consents(visibility),
+        refusals=("registrant-not-found",),
         constant=True,
     )

@@ -130,6 +130,8 @@ class Resource:
     """Makes an entry of a row whose columns are others than the members of the model."""
     entry: type[BaseModel] | None = None
     store: Store | None = None
+    refusals: tuple[str, ...] = ()
+    """Codes its store may refuse with, beside those of every resource."""
     deletable: bool = False
     constant: bool = False
     purpose: bool = False

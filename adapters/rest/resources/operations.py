@@ -142,19 +142,19 @@ def operations(resource: Resource, desk: Desk) -> list[Operation]:
             answers={201: made, 200: Answer("One result for each line.", {LINES: {"type": "string"}})},
             headers={"Idempotency-Key": "Your key of this request: a repeat within a day gets the first answer."},
             problems=(*_CHANGES, "resource-exists", "idempotency-key-reused", "content-encoding-unsupported",
-                "resource-in-use"),
+                *resource.refusals),
         ),
         one(
             name=f"replace{title}", method="PUT", scope=resource.write, summary=f"Replace a {resource.one}",
             handler=partial(_change, resource, desk, "replace"), body=Body.WHOLE, requests={JSON: resource.entry},
-            answers=whole, problems=(*_CHANGES, *_KEPT, resource.not_found, "resource-in-use"), headers=_IF_MATCH,
+            answers=whole, problems=(*_CHANGES, *_KEPT, resource.not_found, *resource.refusals), headers=_IF_MATCH,
         ),
         one(
             name=f"patch{title}", method="PATCH", scope=resource.write,
             summary=f"Change a {resource.one} by a merge patch (RFC 7396)",
             handler=partial(_change, resource, desk, "patch"), body=Body.WHOLE,
             requests={MERGE_PATCH: {"type": "object"}, JSON: {"type": "object"}},
-            answers=whole, problems=(*_CHANGES, *_KEPT, resource.not_found, "resource-in-use"), headers=_IF_MATCH,
+            answers=whole, problems=(*_CHANGES, *_KEPT, resource.not_found, *resource.refusals), headers=_IF_MATCH,
         ),
     ]  # fmt: skip
     if resource.deletable:
@@ -162,7 +162,7 @@ def operations(resource: Resource, desk: Desk) -> list[Operation]:
             one(
                 name=f"delete{title}", method="DELETE", scope=resource.write, summary=f"Remove a {resource.one}",
                 handler=partial(_delete, resource, desk), headers=_IF_MATCH, answers={204: Answer("It is gone.")},
-                problems=(*_KEPT, resource.not_found, "resource-in-use"),
+                problems=(*_KEPT, resource.not_found, *resource.refusals),
             )
         )  # fmt: skip
     return found

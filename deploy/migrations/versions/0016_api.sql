@@ -38,16 +38,23 @@ CREATE TABLE consent (
 );
 CREATE INDEX consent_person ON consent (registrant_id, recipient, purpose, status_at DESC);
 
--- Areas are written over the API, so they count their versions.
+-- Areas and codes are changed over the API by those who saw their last version, so every change counts, whoever makes it.
 ALTER TABLE area ADD COLUMN version integer NOT NULL DEFAULT 1;
+ALTER TABLE vocabulary_code ADD COLUMN version integer NOT NULL DEFAULT 1,
+    ADD COLUMN updated_at timestamptz NOT NULL DEFAULT now();
+CREATE FUNCTION next_version() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    NEW.version := OLD.version + 1;
+    NEW.updated_at := now();
+    RETURN NEW;
+END $$;
+CREATE TRIGGER area_version BEFORE UPDATE ON area FOR EACH ROW WHEN (OLD.* IS DISTINCT FROM NEW.*)
+    EXECUTE FUNCTION next_version();
+CREATE TRIGGER vocabulary_code_version BEFORE UPDATE ON vocabulary_code FOR EACH ROW
+    WHEN (OLD.* IS DISTINCT FROM NEW.*) EXECUTE FUNCTION next_version();
 
 -- Who saw a record also through a search: the ids it showed stand in the details of its one event.
 CREATE INDEX audit_event_shown ON audit_event USING gin ((details -> 'shown')) WHERE action = 'registrant.search';
 
--- Terms are written over the API, so they count their versions; a term may stand below a wider one.
-ALTER TABLE vocabulary_code
-    ADD COLUMN parent     text,
-    ADD COLUMN version    integer NOT NULL DEFAULT 1,
-    ADD COLUMN updated_at timestamptz NOT NULL DEFAULT now();
 -- The one text a term is known by, as OpenSPP writes it: urn:openspp:vocab:id-type#passport
 CREATE UNIQUE INDEX vocabulary_code_id ON vocabulary_code ((namespace || '#' || code));
