@@ -23,6 +23,7 @@ GROUPS = {
     "mapping": ("adapters.cli.mapping", "Check mappings, try them, see what they lose."),
     "messages": ("adapters.cli.messages", "List, show and replay messages; dead letters."),
     "partner": ("adapters.cli.partner", "List partners, make their secrets."),
+    "program": ("adapters.cli.program", "Programs from enrollment to reconciled payments."),
     "routes": ("adapters.cli.routes", "Check, list and explain routes."),
     "rules": ("adapters.cli.rules", "Check, preview and explain rules."),
     "schemas": ("adapters.cli.schemas", "Export the canonical model as JSON Schema."),

@@ -169,7 +169,7 @@ async def recall(
     """
     cycle_id = await connection.fetchval("SELECT cycle_id FROM payment_batch WHERE id = $1", batch_id)
     if cycle_id is None:
-        raise not_found("batch", "batch-not-found", "`hub program reconcile show` lists the batches.")
+        raise not_found("batch", "batch-not-found", "`hub program reconcile CYCLE --json` lists the batches.")
     await cycles.get(connection, cycle_id, lock=True)
     fetched = await connection.fetchval(
         "SELECT fetched_at IS NOT NULL FROM payment_batch WHERE id = $1 FOR UPDATE", batch_id
@@ -178,7 +178,7 @@ async def recall(
         raise Refused(
             f"Batch {batch_id} has gone out and cannot be recalled. Nothing was changed.",
             code="batch-fetched",
-            remedy="Wait for its results; what the rail turns down can be settled by hand (`hub program pay settle`).",
+            remedy="Wait for its results; what the rail turns down can be settled by hand (`hub program payment settle`).",
         )
     rows = await connection.fetch(
         "SELECT entitlement_id FROM payment WHERE batch_id = $1 AND state = 'issued'",
