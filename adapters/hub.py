@@ -31,6 +31,7 @@ from registry.logs import log
 from registry.objects import ObjectStore, open_object_store
 from registry.people import PeopleStore
 from registry.people.tokens import registrant_tokens
+from registry.programs import Programs
 from registry.settings import HubSettings
 from registry.storage import answers, migrate, origins, periods
 from registry.storage.database import GONE, database_url, open_pool
@@ -40,6 +41,7 @@ from routing import metrics
 from routing.brokers import open_broker
 from routing.brokers.contract import Broker
 from routing.intake import Intake
+from routing.outbox import HubOutbox
 from routing.relay import Relay
 from routing.routes import RouteBook, load_routes
 from routing.store import DeliveryStore, Sweeper
@@ -88,6 +90,7 @@ class Hub:
         self.targets: ConnectorRuntime | None = None
         self.catalog: Catalog
         self.people: PeopleStore
+        self.programs: Programs
         self.jobs: JobStore
         self._relay: Relay | None = None
         self._worker: Worker | None = None
@@ -144,6 +147,8 @@ class Hub:
             group_commit_ms=settings.group_commit_ms,
         )
         self.jobs = JobStore(self.pool)
+        self.programs = Programs(self.pool, self.vault, HubOutbox(self.intake))
+        self._closers.append(self.programs.close)
         self.catalog = await load_catalog(self.pool)
         self.people = PeopleStore(
             self.pool,
@@ -153,6 +158,7 @@ class Hub:
             declared={*self.catalog.declared("individual"), *self.catalog.declared("group")},
             nested=settings.nested_groups,
             region=settings.region,
+            on_status=self.programs.on_registrant_status,
         )
         self._closers.append(self.people.close)
 
@@ -169,7 +175,14 @@ class Hub:
             configured = load_targets(folder) if folder.is_dir() else []
             connectors = discover()
             self.targets = ConnectorRuntime(
-                configured, {"people": self.people, "pool": self.pool}, connectors=connectors
+                configured,
+                {
+                    "people": self.people,
+                    "pool": self.pool,
+                    "programs": self.programs,
+                    "rows": self.programs.rows,
+                },
+                connectors=connectors,
             )
             for route in self.routes:
                 self.targets.get(route.target)
@@ -200,7 +213,9 @@ class Hub:
 
     def runner(self) -> JobRunner:
         """Return a runner of every kind of job; a command runs one job with it, a worker all of them."""
-        return JobRunner(self.pool, self.id, kinds(self.vault), parallel=self.settings.job_parallel)
+        return JobRunner(
+            self.pool, self.id, kinds(self.vault, self.programs), parallel=self.settings.job_parallel
+        )
 
     async def close(self) -> None:
         """Stop taking, finish what is under way, then release everything; safe to call twice."""

@@ -8,12 +8,13 @@ from typing import Any
 
 from registry.audit import Verifier
 from registry.jobs import JobContext, Kinds
+from registry.programs import Programs
 from registry.vault import Vault
 
 VERIFY = "audit.verify"
 
 
-def kinds(vault: Vault) -> Kinds:
+def kinds(vault: Vault, programs: Programs) -> Kinds:
     """Return the handler of every kind."""
 
     async def verify(context: JobContext) -> Mapping[str, Any]:
@@ -24,4 +25,4 @@ def kinds(vault: Vault) -> Kinds:
         report = await Verifier(context.pool, vault).verify(since=since, until=until, progress=context.show)
         return report.as_json()
 
-    return {VERIFY: verify}
+    return {VERIFY: verify, **programs.kinds}

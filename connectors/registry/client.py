@@ -57,6 +57,33 @@ class Outcome(Protocol):
         """Whether the store had this message already."""
 
 
+class Applied(Protocol):
+    """What the programs say became of a result."""
+
+    @property
+    def changed(self) -> bool:
+        """Whether a payment changed."""
+
+    @property
+    def repeated(self) -> bool:
+        """Whether the programs had this message already."""
+
+    @property
+    def disputed(self) -> str | None:
+        """Why a person has to decide, if so."""
+
+
+@runtime_checkable
+class Programs(Protocol):
+    """Programs that take the results of their payments: `registry.programs.Programs`, or another that keeps its promises."""
+
+    async def apply_result(
+        self, result: Mapping[str, Any], *, source: str, message_id: UUID, at: datetime | None = None
+    ) -> Applied:
+        """Apply the result of a payment; once per message id."""
+        ...
+
+
 @runtime_checkable
 class People(Protocol):
     """A people store: `registry.people.PeopleStore`, or another that keeps its promises."""

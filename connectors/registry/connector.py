@@ -4,25 +4,35 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import ClassVar, Final
+from typing import Any, ClassVar, Final
+from uuid import UUID
 
 from canonical_model.message import Message
 from connectors.contract import Callback, Context, Exchange, Health, Manifest, Receipt, Settings
 from connectors.errors import ConfigError, HubError, Refused, Unavailable, Unknown
 from connectors.manifests import manifest_beside
-from connectors.registry.client import LIBRARY_ERRORS, Outcome, People, hub_error, hub_errors
+from connectors.registry.client import (
+    LIBRARY_ERRORS,
+    Applied,
+    Outcome,
+    People,
+    Programs,
+    hub_error,
+    hub_errors,
+)
 from connectors.registry.settings import RegistrySettings
 
 PERSON: Final = "org.openspp.person.upserted.v1"
 HOUSEHOLD: Final = "org.openspp.household.upserted.v1"
 CIVIL_EVENT: Final = "org.openspp.civil_event.registered.v1"
+PAYMENT_RESULT: Final = "org.openspp.payment.result.v1"
 _PROBE_SECONDS: Final = 10.0
 
 
 class RegistryConnector:
-    """Delivers persons, households and civil events to the hub's own people store, which applies each message once."""
+    """Delivers persons, households, civil events and results of payments to the hub's own registry, each applied once."""
 
     manifest: ClassVar[Manifest] = manifest_beside(__file__)
     settings_model: ClassVar[type[Settings]] = RegistrySettings
@@ -36,6 +46,7 @@ class RegistryConnector:
     def __init__(self, settings: RegistrySettings) -> None:
         self._target = "registry"
         self._people: People | None = None
+        self._programs: Programs | None = None
 
     async def open(self, ctx: Context) -> None:
         """Take the store from the hub's services and prove that it answers; raises `ConfigError` or `Unavailable`."""
@@ -48,6 +59,8 @@ class RegistryConnector:
                 remedy="Start the worker with `hub serve`, or send these messages to another target.",
             )
         await self._prove(people)
+        programs = ctx.services.get("programs")
+        self._programs = programs if isinstance(programs, Programs) else None
         self._people = people
 
     async def close(self) -> None:
@@ -66,11 +79,13 @@ class RegistryConnector:
     async def send(self, message: Message, deadline: float) -> Receipt:
         """Apply one message; a repeat is recognised by its id and changes nothing."""
         people = self._ready()
-        apply = {
+        takers: Mapping[str, Callable[..., Awaitable[Outcome | Applied]]] = {
             PERSON: people.upsert,
             HOUSEHOLD: people.upsert_group,
             CIVIL_EVENT: people.record_event,
-        }.get(message.type)
+            PAYMENT_RESULT: self._apply_result,
+        }
+        apply = takers.get(message.type)
         if apply is None:
             raise Refused(
                 f"Target {self._target} takes no messages of type {message.type}; message {message.id} was not applied.",
@@ -111,6 +126,17 @@ class RegistryConnector:
         """Return nothing: the people store has no callbacks."""
         return ()
 
+    async def _apply_result(
+        self, result: Mapping[str, Any], *, source: str, message_id: UUID, at: datetime | None = None
+    ) -> Applied:
+        if self._programs is None:
+            raise ConfigError(
+                f"Target {self._target} needs the programs of the hub for message {message_id}, which this process does not have.",
+                code="programs-service-missing",
+                remedy="Start the worker with `hub serve`, or send results of payments to another target.",
+            )
+        return await self._programs.apply_result(result, source=source, message_id=message_id, at=at)
+
     def _ready(self) -> People:
         if self._people is None:
             raise Unavailable(
@@ -130,7 +156,9 @@ class RegistryConnector:
             ) from None
 
 
-def _status(done: Outcome) -> str:
+def _status(done: Outcome | Applied) -> str:
     if done.repeated:
         return "repeated"
-    return "created" if done.created else "changed" if done.changed else "unchanged"
+    if getattr(done, "disputed", None):
+        return "disputed"
+    return "created" if getattr(done, "created", False) else "changed" if done.changed else "unchanged"

@@ -42,6 +42,7 @@ class Done:
     created: bool
     changed: bool
     repeated: bool
+    disputed: str | None = None
 
 
 class RegistrySandbox:
@@ -73,7 +74,7 @@ class RegistrySandbox:
 
     def services(self) -> Mapping[str, Any]:
         """Return the services a registry target finds this sandbox in."""
-        return {"people": self}
+        return {"people": self, "programs": self}
 
     def secrets(self) -> Sequence[str]:
         """Return nothing: a registry target has no secrets."""
@@ -106,6 +107,12 @@ class RegistrySandbox:
     ) -> Done:
         """Take a civil event."""
         return await self._take(event, message_id)
+
+    async def apply_result(
+        self, result: Mapping[str, Any], *, source: str, message_id: UUID, at: datetime | None = None
+    ) -> Done:
+        """Take the result of a payment."""
+        return await self._take(result, message_id)
 
     async def was_applied(self, message_id: UUID) -> bool:
         """Say whether a message took effect."""

@@ -58,6 +58,10 @@ class Chunk:
     broken: dict[UUID, HubError] = field(default_factory=dict)
     """Registrants whose sealed document cannot be opened."""
 
+    def restated(self) -> list[UUID]:
+        """Return the ids of those whose status these drafts change."""
+        return [one.registrant_id for one in self.changes if "status" in (one.clear or {})]
+
     def resolve(self, registrant_id: UUID | None) -> UUID | None:
         """Return the id a registrant has now."""
         while registrant_id in self.moved:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 from uuid import UUID
 
 from canonical_model.civil_event import CivilEvent
@@ -15,6 +16,10 @@ from registry.people.identity import Known
 
 Tokens = Callable[[Person | Household], tuple[Sequence[int], Sequence[int]]]
 """Returns the search tokens of a registrant's names, and of its contact points and accounts."""
+
+
+StatusHook = Callable[[Any, Sequence[UUID]], Awaitable[object]]
+"""Is told, on the connection and in the transaction of the writing, whose status changed: what hangs on it stops with it."""
 
 
 @dataclass(frozen=True, slots=True)

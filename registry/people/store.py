@@ -17,7 +17,7 @@ from canonical_model.civil_event import CivilEvent, CivilEventType
 from canonical_model.errors import HubError, Refused
 from canonical_model.household import Household
 from canonical_model.person import Person
-from registry.people.drafts import Draft, Task, Tokens, Written
+from registry.people.drafts import Draft, StatusHook, Task, Tokens, Written
 from registry.people.idtypes import IdentifierTypes
 from registry.people.listing import PeopleFilter, PeoplePage, list_people
 from registry.people.merging import Merging
@@ -71,13 +71,19 @@ class PeopleStore(Reader):
         declared: Collection[str] = (),
         nested: bool = False,
         region: str | None = None,
+        on_status: StatusHook | None = None,
         delay: float = 0.003,
         group: int = 128,
     ) -> None:
         super().__init__(pool, vault, blind)
         self.identifier_types = IdentifierTypes(pool)
         self.writer = Writer(
-            vault, tokens=tokens, declared=declared, nested=nested, types=self.identifier_types
+            vault,
+            tokens=tokens,
+            declared=declared,
+            nested=nested,
+            types=self.identifier_types,
+            on_status=on_status,
         )
         self.merging = Merging(vault, self.identifier_types, tokens=tokens, declared=declared)
         self.region = region

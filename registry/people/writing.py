@@ -16,7 +16,7 @@ from canonical_model.identifiers import Identifier
 from canonical_model.message import uuid7_time
 from registry.people import rows
 from registry.people.chunk import Chunk, cycle
-from registry.people.drafts import Draft, Task, Tokens, Written
+from registry.people.drafts import Draft, StatusHook, Task, Tokens, Written
 from registry.people.identity import known
 from registry.people.idtypes import IdentifierTypes
 from registry.people.record import Record
@@ -42,7 +42,7 @@ class Writer:
     """Creates and updates individuals and groups from drafts; who gives one writes exactly this way.
 
     `tokens` makes the search tokens of a registrant, `declared` names the attributes that lie in clear, `nested` allows
-    groups in groups, `types` has the rules of identifiers.
+    groups in groups, `types` has the rules of identifiers, `on_status` is told whose status changed.
     """
 
     def __init__(
@@ -53,6 +53,7 @@ class Writer:
         declared: Collection[str] = (),
         nested: bool = False,
         types: IdentifierTypes | None = None,
+        on_status: StatusHook | None = None,
     ) -> None:
         self._vault = vault
         self._tokens = tokens
@@ -60,6 +61,7 @@ class Writer:
         self._nested = nested
         self._types = types or IdentifierTypes()
         self._typed = types is not None
+        self._on_status = on_status
 
     def prepare(self, draft: Draft) -> Task:
         """Make a draft ready outside of any transaction: hash its identifiers, fix the time of its facts."""
@@ -143,6 +145,8 @@ class Writer:
                     refused.discard(task.fact_id)
             answers[place] = answer
         await rows.write(connection, chunk, keys, self._tokens, datetime.now(UTC))
+        if self._on_status is not None and (restated := chunk.restated()):
+            await self._on_status(connection, restated)
         cycles = await rows.cycles(connection, chunk)
         if cycles:
             raise _Cycles(

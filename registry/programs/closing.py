@@ -175,7 +175,7 @@ async def decide_top_up(connection: Connection, top_up_id: UUID, agreed: bool, a
         top_up_id,
     )
     if found is None:
-        raise not_found("top-up", "top-up-not-found", "`hub program top-up list` shows them.")
+        raise not_found("top-up", "top-up-not-found", "`hub program payment top-up` says its id.")
     cycle = await cycles.get(connection, found["cycle_id"], lock=True)
     row = await one_row(connection, "SELECT * FROM top_up WHERE id = $1 FOR UPDATE", top_up_id)
     if row["agreed"] is not None:
@@ -242,7 +242,7 @@ async def give_back(
     known = await results.read(connection, {payment_id})
     if payment_id not in known:
         raise not_found(
-            "payment", "payment-not-found", "`hub program pay list` shows the payments of a batch."
+            "payment", "payment-not-found", "`hub program payment list` shows the payments of a batch."
         )
     after = replace(known[payment_id])
     said = PaymentResult(

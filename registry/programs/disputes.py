@@ -44,7 +44,7 @@ async def decide(
     """
     found = await connection.fetchrow(f"SELECT {_FIELDS} FROM payment_dispute WHERE id = $1", dispute_id)
     if found is None:
-        raise not_found("dispute", "dispute-not-found", "`hub program reconcile disputes` lists them.")
+        raise not_found("dispute", "dispute-not-found", "`hub program payment disputes` lists them.")
     # Cycles are locked before anything else, here as everywhere.
     known = await results.read(connection, {found["payment_id"]} if found["payment_id"] else set())
     row = await one_row(

@@ -95,15 +95,17 @@ async def hold(
     outbox: Outbox,
     *,
     until: date | None = None,
+    needed: bool = True,
 ) -> dict[str, int]:
     """Hold entitlements: payments that have not gone out are taken out of their batch, others keep their way.
 
-    Returns `held`, `pulled` (payments taken out) and `unchanged` (paid or closed already).
+    Returns `held`, `pulled` (payments taken out) and `unchanged` (paid or closed already). Without `needed` it holds also
+    where no route takes what is left of a batch: it then waits, and a person sees it open.
     """
     _bounded(ids)
     await connection.execute(_LOCK, list(ids))
     held = await connection.fetch(_HOLD, list(ids), reason, until, timeout=STEP_SECONDS)
-    pulled = await _pull(connection, [row["id"] for row in held], reason, outbox)
+    pulled = await _pull(connection, [row["id"] for row in held], reason, outbox, needed=needed)
     await insert_many(
         connection,
         [
@@ -114,17 +116,19 @@ async def hold(
     return {"held": len(held), "pulled": pulled, "unchanged": len(set(ids)) - len(held)}
 
 
-async def _pull(connection: Connection, ids: Sequence[UUID], reason: str, outbox: Outbox) -> int:
+async def _pull(
+    connection: Connection, ids: Sequence[UUID], reason: str, outbox: Outbox, *, needed: bool = True
+) -> int:
     rows = await connection.fetch(_PULL, list(ids), reason, timeout=STEP_SECONDS)
     if not rows:
         return 0
     await connection.execute(_BACK, [row["entitlement_id"] for row in rows], timeout=STEP_SECONDS)
     for batch_id in sorted({row["batch_id"] for row in rows}):
-        await _reorder(connection, batch_id, outbox)
+        await _reorder(connection, batch_id, outbox, needed=needed)
     return len(rows)
 
 
-async def _reorder(connection: Connection, batch_id: UUID, outbox: Outbox) -> None:
+async def _reorder(connection: Connection, batch_id: UUID, outbox: Outbox, *, needed: bool) -> None:
     """Order what is left of a batch anew; whoever comes with the claim of before is told that it was superseded."""
     left = await one_row(
         connection,
@@ -138,7 +142,8 @@ async def _reorder(connection: Connection, batch_id: UUID, outbox: Outbox) -> No
         message = batch_message(cycle, batch_id, left["version"] + 1, left["count"], left["ordered"])
     await connection.execute(_REORDER, batch_id, None if message is None else message.id)
     if message is not None:
-        await outbox.write(connection, [message], route=left["route"], needed=True)
+        route = left["route"] if needed else None
+        await outbox.write(connection, [message], route=route, needed=needed)
 
 
 async def resume(connection: Connection, ids: Sequence[UUID], actor: str) -> dict[str, int]:
@@ -164,7 +169,7 @@ async def recall(
     """
     cycle_id = await connection.fetchval("SELECT cycle_id FROM payment_batch WHERE id = $1", batch_id)
     if cycle_id is None:
-        raise not_found("batch", "batch-not-found", "`hub program reconcile show` lists the batches.")
+        raise not_found("batch", "batch-not-found", "`hub program reconcile CYCLE --json` lists the batches.")
     await cycles.get(connection, cycle_id, lock=True)
     fetched = await connection.fetchval(
         "SELECT fetched_at IS NOT NULL FROM payment_batch WHERE id = $1 FOR UPDATE", batch_id
@@ -173,7 +178,7 @@ async def recall(
         raise Refused(
             f"Batch {batch_id} has gone out and cannot be recalled. Nothing was changed.",
             code="batch-fetched",
-            remedy="Wait for its results; what the rail turns down can be settled by hand (`hub program pay settle`).",
+            remedy="Wait for its results; what the rail turns down can be settled by hand (`hub program payment settle`).",
         )
     rows = await connection.fetch(
         "SELECT entitlement_id FROM payment WHERE batch_id = $1 AND state = 'issued'",
@@ -208,7 +213,7 @@ async def on_registrant_status(connection: Connection, ids: Sequence[UUID], outb
     for row in rows:
         by_status.setdefault(row["status"], []).append(row["id"])
     for status, own in sorted(by_status.items()):
-        await hold(connection, own, f"registrant-{status}", "hub", outbox)
+        await hold(connection, own, f"registrant-{status}", "hub", outbox, needed=False)
     return len(rows)
 
 

@@ -14,7 +14,6 @@ MADE_AT_RUN_TIME = {
     "civil-event-invalid": ("registry/people/store.py", "-invalid"),
     "household-invalid": ("registry/people/store.py", "-invalid"),
     "person-invalid": ("registry/people/store.py", "-invalid"),
-    "job-given-up": ("registry/jobs/runner.py", '"code": "job-given-up"'),
 }
 """Codes put together from parts, which no scan can see: where, and the part that must still stand there."""
 NO_ERROR = {"type-not-expected"}

@@ -22,4 +22,6 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Refuse: going back would destroy history; restore a backup instead."""
-    raise RuntimeError("0014 cannot be undone: it would destroy the accounts of programs. Restore a backup instead.")
+    raise RuntimeError(
+        "0014 cannot be undone: it would destroy the accounts of programs. Restore a backup instead."
+    )
