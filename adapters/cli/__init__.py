@@ -24,12 +24,9 @@ GROUPS = {
     "mapping": ("adapters.cli.mapping", "Check mappings, try them, see what they lose."),
     "messages": ("adapters.cli.messages", "List, show and replay messages; dead letters."),
     "partner": ("adapters.cli.partner", "List partners, make their secrets."),
-<<<<<<< HEAD
     "people": ("adapters.cli.people", "List, find and show people and groups, their history and identity."),
     "reference": ("adapters.cli.reference", "Types of identifiers, relationships and facts; code lists."),
-=======
     "program": ("adapters.cli.program", "Programs from enrollment to reconciled payments."),
->>>>>>> programs
     "routes": ("adapters.cli.routes", "Check, list and explain routes."),
     "rules": ("adapters.cli.rules", "Check, preview and explain rules."),
     "schemas": ("adapters.cli.schemas", "Export the canonical model as JSON Schema."),
