@@ -15,8 +15,9 @@ import typer
 
 from adapters.cli.output import ERR, OUT, print_json, report
 from adapters.cli.store import on_database
-from canonical_model.errors import ConfigError
+from canonical_model.errors import ConfigError, Refused
 from registry.attributes import Catalog, load_catalog, load_file, parse
+from registry.programs.definition import get as get_program
 from registry.rules import (
     Explanation,
     Part,
@@ -200,7 +201,9 @@ def explain_command(
     registrant: Annotated[
         UUID, typer.Argument(metavar="REGISTRANT_ID", help="The hub's id of the registrant.")
     ],
-    rule: Annotated[str | None, typer.Option("--rule", help="The rule, in quotes; or give --file.")] = None,
+    rule: Annotated[
+        str | None, typer.Option("--rule", help="The rule, in quotes; or --file, or only --program.")
+    ] = None,
     file: File = None,
     result: ResultOption = ResultKind.CONDITION,
     program: Program = None,
@@ -211,19 +214,32 @@ def explain_command(
 ) -> None:
     """Say why one registrant is in or out, or gets an amount, in words of their language.
 
+    Without a rule it is the eligibility rule of --program that is explained.
+
     Example: hub rules explain 01890a5d-ac96-774b-bcce-b302099a8057 --rule "r.income < 5000" --language fr
     """
-    text = _text(rule, file)
+    given = None if rule is None and file is None and program is not None else _text(rule, file)
 
     async def work(pool: asyncpg.Pool, _url: str) -> Explanation:
         async with pool.acquire() as connection:
             day = _day(as_of)
             facts = await load_facts(connection, registrant, day)
-            found = compile_rule(
+            text = given
+            if text is None:
+                assert program is not None
+                found = await get_program(connection, program)
+                if found.target_type.value != facts.kind:
+                    raise Refused(
+                        f"Program {found.code} is about {found.target_type.value}s, and registrant {registrant} is none.",
+                        code="resource-not-found",
+                        remedy="Name the household of the person, or a member of the household.",
+                    )
+                text = found.eligibility
+            compiled = compile_rule(
                 text, await load_catalog(connection), target=facts.kind, result=result.value, as_of=day, program=program
             )  # fmt: skip
-            await check_areas(connection, found)
-            return found.explain(facts, [language])
+            await check_areas(connection, compiled)
+            return compiled.explain(facts, [language])
 
     try:
         found = on_database(work)

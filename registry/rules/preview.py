@@ -26,6 +26,9 @@ _SETTINGS: Final = (
     "SET LOCAL plan_cache_mode = force_custom_plan",
     # A handful of counts with two workers, not one per core of a large server.
     "SET LOCAL max_parallel_workers_per_gather = 2",
+    # A group for every household makes the planner fear for what workers hand over; measured a quarter faster so.
+    "SET LOCAL parallel_tuple_cost = 0.02",
+    "SET LOCAL parallel_setup_cost = 100",
 )
 
 

@@ -130,3 +130,23 @@ def test_an_explanation_is_given_in_the_language_asked_for(land: str, hub: Any) 
     assert f"{CHILD}: age (3) is less than 5" in hub(*words, "--tree").out
     nobody = hub("rules", "explain", str(UUID(int=9)), "--rule", SMALL, "--json")
     assert (nobody.code, orjson.loads(nobody.err)["code"]) == (1, "resource-not-found")
+
+
+def test_the_rule_of_a_program_is_explained_by_its_code(land: str, hub: Any) -> None:
+    async def define() -> None:
+        connection = await asyncpg.connect(land)
+        try:
+            await connection.execute(
+                "INSERT INTO program (id, code, names, target_type, currency, eligibility, benefit, managers, actor) "
+                "VALUES ($1, 'CASH', '{\"en\": \"Cash\"}', 'group', 'KES', 'r.income < 5000', "
+                '\'{"kind": "cash", "amounts": [{"amount": "1000"}]}\', \'{}\', \'test\')',
+                UUID(int=50),
+            )
+        finally:
+            await connection.close()
+
+    asyncio.run(define())
+    ran = hub("rules", "explain", str(GROUP), "--program", "CASH")
+    assert ran.out == "In, because Household income (4,200) is less than 5,000.\n"
+    ran = hub("rules", "explain", str(HEAD), "--program", "CASH", "--json")
+    assert (ran.code, orjson.loads(ran.err)["code"]) == (1, "resource-not-found")
