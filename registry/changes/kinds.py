@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import date
-from typing import Annotated, Any, Final, Literal, Self, TypeAlias
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeAlias
 from uuid import UUID
 
+import orjson
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from canonical_model.household import Household, MembershipRole
@@ -19,6 +20,14 @@ EDITABLE: Final = (frozenset(Person.model_fields) | frozenset(Household.model_fi
 
 class _Kind(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    groups: ClassVar[tuple[str, ...]] = ()
+    """The fields that name a group."""
+
+    @property
+    def touches(self) -> tuple[UUID, ...]:
+        """Whom the change concerns, the one it is about first."""
+        raise NotImplementedError
 
 
 class Edit(_Kind):
@@ -34,6 +43,8 @@ class Edit(_Kind):
             raise ValueError(
                 f"{len(unknown)} of the fields cannot be edited; identifiers and members have changes of their own"
             )
+        if "attributes" in self.set and not isinstance(self.set["attributes"], dict):
+            raise ValueError("attributes are set name by name")
         return self
 
     @property
@@ -65,6 +76,7 @@ class Identify(_Kind):
 class AddMember(_Kind):
     """Make a person a member of a group from a day on."""
 
+    groups = ("group",)
     type: Literal["add_member"] = "add_member"
     group: UUID
     member: UUID
@@ -80,6 +92,7 @@ class AddMember(_Kind):
 class RemoveMember(_Kind):
     """End a membership; on that day it no longer holds."""
 
+    groups = ("group",)
     type: Literal["remove_member"] = "remove_member"
     group: UUID
     member: UUID
@@ -94,12 +107,19 @@ class RemoveMember(_Kind):
 class TransferMember(_Kind):
     """End a membership and begin one in another group on the same day."""
 
+    groups = ("source", "destination")
     type: Literal["transfer_member"] = "transfer_member"
     member: UUID
     source: UUID
     destination: UUID
     roles: tuple[MembershipRole, ...] = ()
     on: date
+
+    @model_validator(mode="after")
+    def _names_two(self) -> Self:
+        if self.source == self.destination:
+            raise ValueError("the source and the destination are one group")
+        return self
 
     @property
     def touches(self) -> tuple[UUID, ...]:
@@ -108,8 +128,9 @@ class TransferMember(_Kind):
 
 
 class ChangeHead(_Kind):
-    """Make another member the head of a group; who was head stays a member."""
+    """Make another member the head of a group from a day on; who was head stays a member."""
 
+    groups = ("group",)
     type: Literal["change_head"] = "change_head"
     group: UUID
     member: UUID
@@ -127,10 +148,18 @@ class CreateGroup(_Kind):
     type: Literal["create_group"] = "create_group"
     household: Household
 
+    @model_validator(mode="after")
+    def _is_new(self) -> Self:
+        if self.household.household_id is not None:
+            raise ValueError("a new group has no id yet")
+        return self
+
     @property
     def touches(self) -> tuple[UUID, ...]:
         """Whom the change concerns: the members known by id."""
-        return tuple(one.person_id for one in self.household.memberships if one.person_id is not None)
+        return tuple(
+            dict.fromkeys(one.person_id for one in self.household.memberships if one.person_id is not None)
+        )
 
 
 class Merge(_Kind):
@@ -177,6 +206,39 @@ class Exit(_Kind):
         return (self.registrant,)
 
 
+class Held(_Kind):
+    """A membership as it is to be, known by group, member and start; a start nobody knows is `0001-01-01`."""
+
+    group: UUID
+    member: UUID
+    start: date
+    end: date | None
+    roles: tuple[MembershipRole, ...]
+
+
+class Restore(_Kind):
+    """Put fields, identifiers and memberships back to what they were: what undoes another change is of this kind."""
+
+    type: Literal["restore"] = "restore"
+    edits: tuple[Edit, ...] = Field(default=(), max_length=10)
+    identifiers: tuple[Identify, ...] = Field(default=(), max_length=10)
+    memberships: tuple[Held, ...] = Field(default=(), max_length=4000)
+
+    @property
+    def touches(self) -> tuple[UUID, ...]:
+        """Whom the change concerns."""
+        return tuple(
+            dict.fromkeys(
+                (
+                    *(one.registrant for one in self.edits),
+                    *(one.registrant for one in self.identifiers),
+                    *(one.group for one in self.memberships),
+                    *(one.member for one in self.memberships),
+                )
+            )
+        )
+
+
 Change: TypeAlias = Annotated[
     Edit
     | Identify
@@ -187,12 +249,18 @@ Change: TypeAlias = Annotated[
     | CreateGroup
     | Merge
     | Split
-    | Exit,
+    | Exit
+    | Restore,
     Field(discriminator="type"),
 ]
 CHANGE: Final[TypeAdapter[Change]] = TypeAdapter(Change)
 """Reads a change from JSON; raises `pydantic.ValidationError`, which repeats no value."""
 TYPES: Final = (
     "edit", "identify", "add_member", "remove_member", "transfer_member", "change_head", "create_group", "merge", "split",
-    "exit",
+    "exit", "restore",
 )  # fmt: skip
+
+
+def dumped(change: Change) -> bytes:
+    """Return a change as JSON that `CHANGE` reads; what was not said stays unsaid."""
+    return orjson.dumps(change.model_dump(mode="json", exclude_unset=True) | {"type": change.type})

@@ -76,19 +76,16 @@ class Policies:
                 return policy
         return DEFAULT
 
-    def get(self, name: str) -> Policy:
-        """Return a policy by name; the default for one that was taken out of the file since."""
-        return self._all.get(name, DEFAULT)
-
     def _holds(self, policy: Policy, facts: dict[str, Any]) -> bool:
         program = self._compiled.get(policy.name)
         if program is None:
             return True
         try:
-            return bool(program.execute({name: facts[name] for name in program.variables()}))
-        except Exception:  # whatever the library raises for missing or odd values
-            # The stricter reading: a policy whose condition is unclear applies.
-            return True
+            held = program.execute({name: facts[name] for name in program.variables()})
+        except Exception:  # whatever the library raises for odd values
+            held = None
+        # The stricter reading: a policy whose condition is unclear applies where it asks somebody, and not where it asks nobody.
+        return held if isinstance(held, bool) else bool(policy.steps)
 
 
 def load_policies(folder: Path) -> Policies:

@@ -1,72 +1,91 @@
-"""Finding pairs that may be one: chosen in SQL by what they share, scored by their opened names."""
+"""Finding pairs that may be one: chosen in SQL by what they share, scored by their opened names.
+
+What two people may share are keys of 64 bits: a contact point or account, an identifier one of them had, a word of the name
+with the birth date or with area and year of birth, the whole name. A key that a crowd shares says nothing and chooses
+nobody. Keys are looked at part by part, so that memory stays bounded however many people there are.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
-from asyncpg.pool import PoolConnectionProxy
 
 from registry.audit import AuditEvent, insert_many
-from registry.duplicates.scoring import Likeness, Traits, compare
+from registry.duplicates.scoring import Likeness, Traits, compare, spelled
+from registry.people.rows import Connection
 from registry.people.search import names_of
-from registry.people.spelling import fold, latin
 from registry.storage.database import database_errors
 from registry.vault import Vault, sealed_place
 
-Connection = asyncpg.Connection | PoolConnectionProxy
 THRESHOLD: Final = 75.0
 """Score from which a pair is shown to somebody."""
 CROWD: Final = 50
-"""A contact point, account or birth date with a name that more registrants share says nothing: an agent's telephone."""
-CHUNK: Final = 2000
-"""Registrants looked at in one step."""
-FIRST: Final = UUID(int=0)
-"""Before every registrant."""
+"""A key that more registrants share says nothing: an agent's telephone, a name half the village has."""
+PART: Final = 200_000
+"""Registrants to one part of the keys."""
+PAIRS: Final = 5000
+"""Pairs compared in one step."""
+_KEPT: Final = 40_000
+"""Registrants whose opened names are held at once."""
+_LONG: Final = 900.0
+"""Seconds one part of the keys may take."""
 
-# Each step takes the next registrants by id and looks at all others that share something with them.
-_NEXT: Final = """
-SELECT id FROM registrant WHERE kind = 'individual' AND status IN ('active', 'inactive') AND id > $1 ORDER BY id LIMIT $2
+_COUNT: Final = """
+SELECT count(*) FROM registrant r {within} WHERE r.kind = 'individual' AND r.status IN ('active', 'inactive')
 """
-_SHARING: Final = """
-WITH mine AS MATERIALIZED (
-    SELECT r.id, r.birthdate, r.area_id, s.names, s.contacts
-    FROM registrant r JOIN registrant_search s ON s.registrant_id = r.id WHERE r.id = ANY ($1::uuid[])
-), contact AS (
-    SELECT m.id AS one, found.id AS other FROM mine m CROSS JOIN LATERAL unnest(m.contacts) AS t (token)
-    CROSS JOIN LATERAL (
-        SELECT s.registrant_id AS id FROM registrant_search s WHERE s.contacts @> ARRAY[t.token] LIMIT $2 + 1
-    ) AS found
-    WHERE found.id <> m.id
-), birthdate AS (
-    SELECT m.id AS one, r.id AS other FROM mine m
-    JOIN registrant r ON r.birthdate = m.birthdate AND r.id <> m.id AND r.kind = 'individual'
-    JOIN registrant_search s ON s.registrant_id = r.id AND s.names && m.names
-    WHERE m.birthdate IS NOT NULL
-), name AS (
-    SELECT m.id AS one, found.id AS other FROM mine m CROSS JOIN LATERAL (
-        SELECT s.registrant_id AS id FROM registrant_search s WHERE s.names @> m.names LIMIT $2 + 1
-    ) AS found
-    WHERE found.id <> m.id AND cardinality(m.names) > 0
+_WITHIN: Final = "JOIN (SELECT DISTINCT id FROM unnest($1::uuid[]) AS g (id)) AS given ON given.id = r.id"
+_CROWDS: Final = """
+SELECT t.token FROM registrant_search s CROSS JOIN LATERAL unnest(s.contacts) AS t (token)
+GROUP BY t.token HAVING count(*) > $1
+"""
+# Day and month are put in order, so that swapped ones meet.
+_PAIRS: Final = """
+WITH who AS MATERIALIZED (
+    SELECT r.id, r.birthdate, r.area_id, s.names, s.contacts,
+        (extract(year FROM r.birthdate) * 10000
+            + least(extract(month FROM r.birthdate), extract(day FROM r.birthdate)) * 100
+            + greatest(extract(month FROM r.birthdate), extract(day FROM r.birthdate)))::bigint AS born,
+        (r.area_id::bigint << 16) + extract(year FROM r.birthdate)::bigint AS place
+    FROM registrant r {within} LEFT JOIN registrant_search s ON s.registrant_id = r.id
+    WHERE r.kind = 'individual' AND r.status IN ('active', 'inactive')
+), key AS (
+    SELECT w.id, t.token AS key FROM who w CROSS JOIN LATERAL unnest(w.contacts) AS t (token)
+    UNION ALL
+    SELECT w.id, hashint8extended(t.token, w.born) FROM who w CROSS JOIN LATERAL unnest(w.names) AS t (token)
+    WHERE w.born IS NOT NULL
+    UNION ALL
+    SELECT w.id, hashint8extended(t.token, w.place) FROM who w CROSS JOIN LATERAL unnest(w.names) AS t (token)
+    WHERE w.place IS NOT NULL
+    UNION ALL
+    SELECT w.id, hash_array_extended(w.names, coalesce(w.born, 0)) FROM who w WHERE cardinality(w.names) > 0
+    UNION ALL
+    SELECT w.id, hash_array_extended(w.names, 1) FROM who w WHERE cardinality(w.names) > 0
+    UNION ALL
+    SELECT i.registrant_id, ('x' || encode(substr(i.hash, 1, 8), 'hex'))::bit(64)::bigint
+    FROM registrant_identifier i JOIN who w ON w.id = i.registrant_id
+), block AS MATERIALIZED (
+    SELECT array_agg(id) AS ids FROM key WHERE ((key % {parts}) + {parts}) % {parts} = {part}
+    GROUP BY key HAVING count(*) BETWEEN 2 AND {crowd}
+), pair AS (
+    SELECT DISTINCT a.id AS first, b.id AS second
+    FROM block CROSS JOIN LATERAL unnest(block.ids) AS a (id) CROSS JOIN LATERAL unnest(block.ids) AS b (id)
+    WHERE a.id < b.id
 )
-SELECT DISTINCT least(one, other) AS first, greatest(one, other) AS second
-FROM (SELECT * FROM contact UNION ALL SELECT * FROM birthdate UNION ALL SELECT * FROM name) AS pair
-WHERE NOT EXISTS (
-    SELECT FROM duplicate_pair d WHERE d.first_id = least(one, other) AND d.second_id = greatest(one, other)
-    AND d.state <> 'open'
-)
+SELECT first, second FROM pair LEFT JOIN duplicate_pair d ON d.first_id = pair.first AND d.second_id = pair.second
+WHERE d.state IS NULL OR d.state = 'open' ORDER BY first, second
 """
 _TRAITS: Final = """
 SELECT r.id, r.birthdate, r.birthdate_not_exact, r.sex, r.area_id, s.contacts, v.key_id, v.format, v.sealed,
     ARRAY(SELECT m.group_id FROM membership m WHERE m.member_id = r.id AND m.start_date <= $2
-        AND (m.ended_date IS NULL OR m.ended_date > $2)) AS groups
-FROM registrant r JOIN registrant_vault v ON v.registrant_id = r.id
+        AND (m.ended_date IS NULL OR m.ended_date > $2)) AS groups,
+    ARRAY(SELECT i.hash FROM registrant_identifier i WHERE i.registrant_id = r.id) AS identifiers
+FROM unnest($1::uuid[]) AS t (id) JOIN registrant r ON r.id = t.id JOIN registrant_vault v ON v.registrant_id = r.id
 LEFT JOIN registrant_search s ON s.registrant_id = r.id
-WHERE r.id = ANY ($1::uuid[]) AND r.kind = 'individual' AND r.status IN ('active', 'inactive')
 """
 _KEEP: Final = """
 INSERT INTO duplicate_pair (first_id, second_id, score, reasons)
@@ -81,16 +100,24 @@ RETURNING (xmax = 0) AS new
 class Tally:
     """What a search for duplicates did so far."""
 
-    looked_at: int = 0
+    registrants: int = 0
+    parts: int = 0
+    """How many parts the keys are looked at in."""
+    done: int = 0
+    """How many of them are."""
     compared: int = 0
+    opened: int = 0
     found: int = 0
+    """Pairs that are shown to somebody and were not known before."""
+
+
+Save = Callable[[Connection, Tally], Any]
 
 
 class DuplicateFinder:
-    """Looks for individuals who may be registered twice; each step is one transaction and can be gone on from.
+    """Looks for individuals who may be registered twice; each part is one transaction, and a search can be gone on from one.
 
-    Chosen are pairs that share a contact point or account, a birth date with part of a name, or all of a name. Names are
-    opened to be compared; the trail says how many and for whom.
+    Names are opened to be compared; the trail says how many and for whom.
     """
 
     def __init__(self, pool: asyncpg.Pool, vault: Vault, *, threshold: float = THRESHOLD) -> None:
@@ -103,97 +130,111 @@ class DuplicateFinder:
         actor: str,
         *,
         today: date,
-        after: UUID = FIRST,
-        told: Callable[[int], None] = lambda _: None,
-        save: Callable[[Connection, UUID, Tally], Any] | None = None,
+        within: Sequence[UUID] | None = None,
+        start: int = 0,
+        part: int = PART,
+        keep: bool = True,
+        told: Callable[[int, int], None] = lambda _done, _all: None,
+        save: Save | None = None,
         stopped: Callable[[], bool] = lambda: False,
     ) -> Tally:
-        """Go through everybody behind `after`; `save(connection, last id, tally)` is awaited in each step's transaction."""
-        tally = Tally()
-        while not stopped():
+        """Look at everybody, or only `within` these (the registrants of a program), and keep the pairs that may be one.
+
+        Goes on from part `start`; `save(connection, tally)` is awaited in each part's transaction. With `keep=False`
+        nothing is kept: the tally says what would be found. Raises `Unavailable` when the database is away.
+        """
+        given = [] if within is None else [list(within)]
+        scope = "" if within is None else _WITHIN
+        tally = Tally(done=start)
+        async with database_errors("looking for duplicates"), self._pool.acquire(timeout=30) as connection:
+            tally.registrants = await connection.fetchval(_COUNT.format(within=scope), *given, timeout=_LONG)
+            crowds = await connection.fetch(_CROWDS, CROWD, timeout=_LONG)
+            crowded = frozenset(row["token"] for row in crowds)
+        tally.parts = max(1, -(-tally.registrants // part))
+        while tally.done < tally.parts and not stopped():
             async with (
                 database_errors("looking for duplicates"),
                 self._pool.acquire(timeout=30) as connection,
                 connection.transaction(),
             ):
-                ids = [row["id"] for row in await connection.fetch(_NEXT, after, CHUNK)]
-                if not ids:
-                    break
-                await self._step(connection, ids, today, tally)
-                await insert_many(
-                    connection,
-                    [
-                        AuditEvent(
-                            actor, "registrant.compare", "registrant", "*", details={"opened": tally.compared}
-                        )
-                    ],
+                statement = _PAIRS.format(within=scope, parts=tally.parts, part=tally.done, crowd=CROWD)
+                opened = tally.opened
+                await self._part(
+                    connection, statement, given, _Names(self._vault, today, crowded), tally, keep
                 )
-                after = ids[-1]
+                tally.done += 1
+                details = {"purpose": "duplicates", "opened": tally.opened - opened, "part": tally.done}
+                await insert_many(
+                    connection, [AuditEvent(actor, "registrant.compare", "registrant", "*", details=details)]
+                )
                 if save is not None:
-                    await save(connection, after, tally)
-            told(tally.looked_at)
+                    await save(connection, tally)
+            told(tally.done, tally.parts)
         return tally
 
-    async def of(self, connection: Connection, ids: Sequence[UUID], today: date) -> int:
-        """Look for duplicates of these registrants alone, in the caller's transaction; return how many pairs are new."""
-        tally = Tally()
-        for start in range(0, len(ids), CHUNK):
-            await self._step(connection, ids[start : start + CHUNK], today, tally)
-        return tally.found
+    async def _part(
+        self,
+        connection: Connection,
+        statement: str,
+        given: Sequence[Any],
+        names: _Names,
+        tally: Tally,
+        keep: bool,
+    ) -> None:
+        cursor = await connection.cursor(statement, *given, timeout=_LONG)
+        while rows := await cursor.fetch(PAIRS, timeout=_LONG):
+            pairs = [(row["first"], row["second"]) for row in rows]
+            tally.opened += await names.open(connection, {one for pair in pairs for one in pair})
+            found: list[tuple[UUID, UUID, Likeness]] = []
+            for first, second in pairs:
+                one, other = names.held.get(first), names.held.get(second)
+                if one is not None and other is not None:
+                    tally.compared += 1
+                    likeness = compare(one, other)
+                    if likeness.score >= self._threshold:
+                        found.append((first, second, likeness))
+            if found:
+                tally.found += await _keep(connection, found) if keep else len(found)
 
-    async def _step(self, connection: Connection, ids: Sequence[UUID], today: date, tally: Tally) -> None:
-        tally.looked_at += len(ids)
-        pairs = [(row["first"], row["second"]) for row in await connection.fetch(_SHARING, list(ids), CROWD)]
-        crowded = _crowded(pairs)
-        pairs = [pair for pair in pairs if crowded.isdisjoint(pair)]
-        if not pairs:
-            return
-        traits = await self._traits(connection, {one for pair in pairs for one in pair}, today)
-        found: list[tuple[UUID, UUID, Likeness]] = []
-        for first, second in pairs:
-            if first in traits and second in traits:
-                tally.compared += 1
-                likeness = compare(traits[first], traits[second])
-                if likeness.score >= self._threshold:
-                    found.append((first, second, likeness))
-        if found:
-            kept = await connection.fetch(
-                _KEEP,
-                [one[0] for one in found],
-                [one[1] for one in found],
-                [one[2].score for one in found],
-                [" ".join(one[2].reasons) for one in found],
-            )
-            tally.found += sum(row["new"] for row in kept)
 
-    async def _traits(self, connection: Connection, ids: Iterable[UUID], today: date) -> dict[UUID, Traits]:
-        found = {}
-        for row in await connection.fetch(_TRAITS, list(ids), today):
+class _Names:
+    """What people are compared by, opened when first needed; a bounded number is held."""
+
+    def __init__(self, vault: Vault, today: date, crowded: frozenset[int]) -> None:
+        self._vault = vault
+        self._today = today
+        self._crowded = crowded
+        self.held: dict[UUID, Traits] = {}
+
+    async def open(self, connection: Connection, ids: Iterable[UUID]) -> int:
+        """Hold these, and return how many had to be opened."""
+        wanted = [each for each in ids if each not in self.held]
+        if len(self.held) + len(wanted) > _KEPT:
+            kept = set(ids) & self.held.keys()
+            self.held = {each: self.held[each] for each in kept}
+        rows = await connection.fetch(_TRAITS, wanted, self._today) if wanted else ()
+        for row in rows:
             key = await self._vault.key(row["key_id"])
             opened = key.open(row["sealed"], sealed_place(row["format"], row["id"]))
-            found[row["id"]] = Traits(
-                [_spelled(name) for name in names_of(opened)],
+            self.held[row["id"]] = Traits(
+                [each for name in names_of(opened) for each in spelled(name)],
                 row["birthdate"],
                 row["birthdate_not_exact"],
                 row["sex"],
                 row["area_id"],
-                frozenset(row["contacts"] or ()),
+                frozenset(row["contacts"] or ()) - self._crowded,
+                frozenset(row["identifiers"]),
                 frozenset(row["groups"]),
             )
-        return found
+        return len(rows)
 
 
-def _crowded(pairs: Sequence[tuple[UUID, UUID]]) -> set[UUID]:
-    """Return who shares something with so many that it says nothing."""
-    seen: dict[UUID, int] = {}
-    for pair in pairs:
-        for one in pair:
-            seen[one] = seen.get(one, 0) + 1
-    return {one for one, times in seen.items() if times > 4 * CROWD}
-
-
-def _spelled(name: Mapping[str, str]) -> str:
-    whole = name.get("full_name") or " ".join(
-        name[part] for part in ("given_name", "addl_name", "family_name") if name.get(part)
+async def _keep(connection: Connection, found: Sequence[tuple[UUID, UUID, Likeness]]) -> int:
+    kept = await connection.fetch(
+        _KEEP,
+        [one[0] for one in found],
+        [one[1] for one in found],
+        [one[2].score for one in found],
+        [" ".join(one[2].reasons) for one in found],
     )
-    return " ".join(latin(word) or word for word in fold(whole).replace("-", " ").split())
+    return sum(row["new"] for row in kept)
