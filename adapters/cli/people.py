@@ -14,12 +14,13 @@ import typer
 from rich.table import Table
 
 from adapters.cli.opened import actor, on_hub, registrant_id
-from adapters.cli.output import OUT, print_json
+from adapters.cli.output import ERR, OUT, print_json
 from adapters.hub import Hub
 from canonical_model.errors import Refused
 from canonical_model.types import to_data
 from registry.people import Documents, Events, PeopleFilter, Registrant, Relationships, Version
 from registry.people.listing import LIMIT
+from registry.people.refresh import Refreshed, refresh
 from registry.people.search import Search
 
 app = typer.Typer(no_args_is_help=True)
@@ -222,6 +223,47 @@ def reveal_command(id_: Id, purpose: Purpose, as_json: Json = False) -> None:
     for name, value in data.items():
         if value not in ([], {}):
             OUT.print(f"{name:<20} {value}", markup=False)
+
+
+@app.command("refresh")
+def refresh_command(
+    after: Annotated[
+        str | None, typer.Option("--after", help="Go on behind this id, as a run that was broken off said.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count who would change.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Link areas and set declared attributes of people and groups there are already, from what lies sealed.
+
+    For after areas were imported, or attributes declared, behind the people; online, and safe to break off and repeat.
+
+    Example: hub people refresh --dry-run
+    """
+    start = UUID(int=0) if after is None else registrant_id(after)
+
+    async def work(hub: Hub) -> Refreshed:
+        declared = {*hub.catalog.declared("individual"), *hub.catalog.declared("group")}
+        return await refresh(hub.pool, hub.vault, declared, _told, after=start, dry_run=dry_run)
+
+    done = on_hub(work)
+    if as_json:
+        print_json(asdict(done) | {"dry_run": dry_run})
+        return
+    would = "would be " if dry_run else ""
+    OUT.print(f"{done.seen} people and groups seen, {done.changed} {would}changed.", markup=False)
+    if done.unreadable:
+        OUT.print(
+            f"{done.unreadable} could not be opened and stay as they were; `hub doctor` looks at keys.",
+            markup=False,
+        )
+
+
+def _told(state: Refreshed) -> None:
+    if state.seen % 10_000 == 0:
+        ERR.print(
+            f"{state.seen} seen, {state.changed} changed; --after {state.last} goes on from here",
+            markup=False,
+        )
 
 
 def _private(given: str) -> str:

@@ -14,6 +14,7 @@ from canonical_model.household import Household
 from canonical_model.message import uuid7
 from canonical_model.person import Person
 from registry.people import PeopleStore
+from registry.people.refresh import refresh
 from registry.settings import HubSettings
 from registry.storage.database import open_pool
 from registry.storage.periods import ensure
@@ -158,3 +159,28 @@ async def test_the_validity_of_an_identifier_lies_in_clear(pool: asyncpg.Pool, v
         "SELECT valid_from, expiry_date, verification_method FROM registrant_identifier"
     )
     assert tuple(row) == (date(2020, 2, 1), date(2030, 2, 28), "scanned")
+
+
+async def test_areas_and_attributes_that_came_after_the_people_are_set_by_a_refresh(
+    pool: asyncpg.Pool, vault: Vault
+) -> None:
+    people = PeopleStore(pool, vault, vault.blind)
+    done = [await put(people, person(f"{n}", area_code="XX07", attributes={"band": n})) for n in range(5)]
+    broken = await put(people, person("b", area_code="XX07"))
+    await pool.execute(
+        "UPDATE registrant_vault SET sealed = overlay(sealed placing '\\x00' from 20) WHERE registrant_id = $1",
+        broken.id,
+    )
+    await pool.execute("INSERT INTO area (id, code, path, level, names) VALUES (7, 'XX07', '{7}', 0, '{}')")
+    planned = await refresh(pool, vault, {"band"}, dry_run=True)
+    assert (planned.seen, planned.changed, planned.unreadable) == (6, 5, 1)
+    assert await pool.fetchval("SELECT count(*) FROM registrant WHERE area_id IS NOT NULL") == 0
+    first = await refresh(pool, vault, {"band"}, after=done[2].id, chunk=2)
+    assert first.changed == 2
+    second = await refresh(pool, vault, {"band"}, chunk=2)
+    assert (second.seen, second.changed) == (6, 3)
+    rows = await pool.fetch(
+        "SELECT area_id, attributes, version FROM registrant WHERE id <> $1 ORDER BY id", broken.id
+    )
+    assert [tuple(row) for row in rows] == [(7, {"band": n}, 1) for n in range(5)]
+    assert (await refresh(pool, vault, {"band"})).changed == 0

@@ -264,6 +264,14 @@ async def test_facts_about_members_end_in_the_same_group_in_any_order(people: Pe
     assert all(each == ended[0] for each in ended)
 
 
+async def test_an_older_word_about_the_head_gives_way_to_a_later_one(people: PeopleStore) -> None:
+    a, b = await persons(people, "P1", "P2")
+    group = await put(people, "H1", member("P2", "head"), days=5)
+    late = await put(people, "H1", member("P1", "head", "caregiver"), days=1)
+    assert late.id == group.id
+    assert await state(people, group, date(2026, 12, 1)) == {a: {"caregiver"}, b: {"head"}}
+
+
 async def test_an_identifier_of_the_other_kind_is_refused(people: PeopleStore) -> None:
     await persons(people, "P1")
     with pytest.raises(Refused) as caught:
