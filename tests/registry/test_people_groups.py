@@ -301,15 +301,16 @@ async def test_groups_in_groups_need_the_switch_and_never_form_a_circle(
     await put(nested, "H3", {"identifiers": [ident("H2", "HH")]}, days=2)
     assert await refused(nested, "H1", {"identifiers": [ident("H3", "HH")]}, days=3) == "group-cycle"
     # Who would close a circle that another has not yet committed waits for it, and is refused then.
-    await asyncio.gather(put(nested, "A"), put(nested, "B"))
-    half = Household.model_validate(
-        {"identifiers": [ident("A", "HH")], "memberships": [{"identifiers": [ident("B", "HH")]}]}
-    )
+    a, b = await asyncio.gather(put(nested, "A"), put(nested, "B"))
+
+    def nesting(group: PersonResult, inner: PersonResult) -> dict[str, Any]:
+        return {"household_id": str(group.id), "memberships": [{"person_id": str(inner.id)}]}
+
     async with pool.acquire() as connection:
         transaction = connection.transaction()
         await transaction.start()
-        await nested.writer.write(connection, [Draft(half, "urn:test")])
-        other = asyncio.create_task(put(nested, "B", {"identifiers": [ident("A", "HH")]}, days=1))
+        await nested.writer.write(connection, [Draft(Household.model_validate(nesting(a, b)), "urn:test")])
+        other = asyncio.create_task(nested.upsert_group(nesting(b, a), source="urn:test"))
         await asyncio.wait({other}, timeout=1)
         await transaction.commit()
     with pytest.raises(Refused) as caught:
