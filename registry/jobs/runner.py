@@ -65,17 +65,17 @@ class JobRunner:
 
     async def run(self, id_: UUID, progress: Callable[[int, int | None], None] | None = None) -> Job:
         """Run one job here, or watch it where another worker has it, and return it ended; for commands."""
-        job = await self.store.claim(self._worker, list(self._kinds), id_=id_, silent=self._silent)
-        if job is not None:
-            await self._work(job, progress)
-        async for seen in self.store.watch(id_):
-            job = seen
+        while True:
+            # Asked for again each time: the worker that had it may have died, and nobody else may be there to take it over.
+            job = await self.store.claim(self._worker, list(self._kinds), id_=id_, silent=self._silent)
+            if job is not None:
+                await self._work(job, progress)
+            job = await self.store.get(id_)
             if progress is not None:
-                progress(seen.done, seen.total)
-            if seen.state == "queued":
-                return await self.run(id_, progress)
-        assert job is not None  # watching yields at least once
-        return job
+                progress(job.done, job.total)
+            if job.ended:
+                return job
+            await asyncio.sleep(_LOOK)
 
     async def _take(self) -> None:
         listener: PoolConnectionProxy | None = None
