@@ -14,7 +14,7 @@ import asyncpg
 import typer
 
 from adapters.cli.output import ERR, OUT, print_json, report
-from adapters.cli.store import on_database
+from adapters.cli.store import actor, on_database
 from canonical_model.errors import ConfigError, Refused
 from registry.attributes import Catalog, load_catalog, load_file, parse
 from registry.programs.definition import get as get_program
@@ -28,6 +28,7 @@ from registry.rules import (
     compile_rule,
     load_facts,
     preview,
+    record_look,
 )
 
 app = typer.Typer(help="Check, preview and explain rules.", no_args_is_help=True, rich_markup_mode=None)
@@ -239,6 +240,8 @@ def explain_command(
                 text, await load_catalog(connection), target=facts.kind, result=result.value, as_of=day, program=program
             )  # fmt: skip
             await check_areas(connection, compiled)
+            # The trail has the look before the caller has the values.
+            await record_look(connection, facts, actor(), program)
             return compiled.explain(facts, [language])
 
     try:

@@ -17,6 +17,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from canonical_model.errors import Refused
 from registry.attributes import LARGEST, Attribute, Kind, ValueType, sql_of
+from registry.audit import AuditEvent, insert_many
 from registry.rules.tree import Value
 
 Connection = asyncpg.Connection | PoolConnectionProxy | asyncpg.Pool
@@ -136,6 +137,28 @@ async def load_facts(connection: Connection, registrant_id: UUID, as_of: date) -
         )
     kind = next(row["kind"] for row in rows if row["part"] == "r")
     return Facts(found["r"][0], kind, found["h"][0] if found["h"] else None, tuple(found["m"]))
+
+
+async def record_look(
+    connection: asyncpg.Connection | PoolConnectionProxy, facts: Facts, actor: str, program: str | None = None
+) -> None:
+    """Write to the audit trail that somebody was shown these facts: of the registrant, the household and each member."""
+    seen = [(facts.kind, facts.registrant), *((("group", facts.household),) if facts.household else ())]
+    seen += [("individual", one) for one in facts.members if one.id != facts.registrant.id]
+    details = {"purpose": "explain a rule", **({"program": program} if program else {})}
+    await insert_many(
+        connection,
+        [
+            AuditEvent(
+                actor,
+                "registrant.read",
+                "group" if kind == "group" else "person",
+                str(one.id),
+                details=details,
+            )
+            for kind, one in seen
+        ],
+    )
 
 
 def _somebody(row: asyncpg.Record) -> Somebody:

@@ -50,6 +50,16 @@ def land(folder: Path, database_url: str, monkeypatch: pytest.MonkeyPatch) -> st
     return database_url
 
 
+async def _trail(url: str) -> list[tuple[str, str]]:
+    connection = await asyncpg.connect(url)
+    try:
+        return [tuple(row) for row in await connection.fetch(
+            "SELECT object_id, action FROM audit_event WHERE action <> 'attributes.apply'"
+        )]  # fmt: skip
+    finally:
+        await connection.close()
+
+
 SMALL = "r.income < 5000 && members.exists(m, age_years(m.birthdate) < 5)"
 
 
@@ -128,6 +138,9 @@ def test_an_explanation_is_given_in_the_language_asked_for(land: str, hub: Any) 
     assert french["sentence"].startswith("Retenu, car Revenu du ménage (4")
     assert french["outcome"] is True
     assert f"{CHILD}: age (3) is less than 5" in hub(*words, "--tree").out
+    looks = asyncio.run(_trail(land))
+    assert {who for who, _ in looks} == {str(GROUP), str(HEAD), str(CHILD)}
+    assert {action for _, action in looks} == {"registrant.read"}
     nobody = hub("rules", "explain", str(UUID(int=9)), "--rule", SMALL, "--json")
     assert (nobody.code, orjson.loads(nobody.err)["code"]) == (1, "resource-not-found")
 

@@ -18,7 +18,7 @@ from services.rules import AS_OF, World, catalog, rules
 from registry.rules import Facts, Rule, RuleRefused, compile_rule, load_facts
 from registry.rules.statement import Statement
 
-EXAMPLES = 250
+EXAMPLES = 500
 
 
 class Land:
@@ -113,6 +113,9 @@ QUICKLY = settings(
 @QUICKLY
 @example(made=("group", "r.income / r.rooms > 3"))
 @example(made=("group", "members.avg(m, m.share) >= double(r.income) / members.size()"))
+@example(
+    made=("group", "1.0 / 3 == 0.333333333333 && members.avg(m, m.share) / 3 * 3 == members.avg(m, m.share)")
+)
 @example(made=("individual", "r.since + r.income > today()"))
 @example(made=("group", "members.exists(m, m.income > r.income) || !members.all(m, m.disabled)"))
 @given(made=rules("condition"))
