@@ -323,6 +323,35 @@ async def test_a_partner_sees_its_areas_and_what_it_may_not_see_is_as_if_it_were
     assert [orjson.loads(line)["id"] for line in lines.splitlines()] == [north]
 
 
+async def test_a_partner_of_a_program_sees_who_is_enrolled_and_the_members_of_enrolled_groups(
+    registry: Registry,
+) -> None:
+    enrolled, member, left, draft = [await registry.person(str(number)) for number in range(4)]
+    group, program = uuid7(), uuid7()
+    await registry.pool.execute(
+        "INSERT INTO registrant (id, kind, source) VALUES ($1, 'group', 'test')", group
+    )
+    for who, ended in ((member, None), (left, "2020-01-01")):
+        await registry.pool.execute(
+            "INSERT INTO membership (id, group_id, member_id, ended_date, source) VALUES ($1, $2, $3, $4::text::date, 'test')",
+            uuid7(), group, UUID(who), ended,
+        )  # fmt: skip
+    await registry.pool.execute(
+        "INSERT INTO program (id, code, names, target_type, currency, eligibility, benefit, managers, actor) "
+        "VALUES ($1, 'cash', '{}', 'group', 'XXX', 'true', '{}', '{}', 'test')",
+        program,
+    )
+    for who, state in ((UUID(enrolled), "enrolled"), (group, "enrolled"), (UUID(draft), "draft")):
+        await registry.pool.execute(
+            "INSERT INTO enrollment (program_id, registrant_id, state, enrollment_date, cause, actor) "
+            "VALUES ($1, $2, $3, current_date, 'rule', 'test')",
+            program, who, state,
+        )  # fmt: skip
+    _, page, _ = await registry.call("GET", "/v1/registrants", by="enrolled-only")
+    assert {each["id"] for each in page["items"]} == {enrolled, member, str(group)}
+    assert (await registry.call("GET", f"/v1/registrants/{left}", by="enrolled-only"))[0] == 404
+
+
 async def test_refusals_about_registrants_take_whole_steps_of_time(registry: Registry) -> None:
     await registry.area("S")
     hidden = await registry.person("2", "S")

@@ -14,7 +14,7 @@ from adapters.rest.resources import batch, consents, jobs, registrants, trail
 from adapters.rest.resources.areas import AREAS
 from adapters.rest.resources.declaration import Args, Filter, Resource, Sort, Store, Viewer
 from adapters.rest.resources.operations import Desk, operations
-from adapters.rest.resources.visibility import ProgramCondition, Visibility
+from adapters.rest.resources.visibility import Visibility
 from adapters.rest.resources.vocabularies import VOCABULARIES
 from registry.audit import AuditTrail
 from registry.jobs import JobStore
@@ -27,7 +27,6 @@ __all__ = [
     "Args",
     "Desk",
     "Filter",
-    "ProgramCondition",
     "Resource",
     "Sort",
     "Store",
@@ -68,14 +67,12 @@ def extension(
     vault: Vault,
     settings: HubSettings,
     people: PeopleStore,
-    *,
-    programs: ProgramCondition | None = None,
 ) -> Callable[[web.Application, Services], None]:
-    """Return what `Services.extra` needs to offer every resource; `programs` says who is in which program."""
+    """Return what `Services.extra` needs to offer every resource."""
 
     def extend(app: web.Application, services: Services) -> None:
         desk, store = Desk(pool, vault, settings), JobStore(pool)
-        visibility = Visibility(programs)
+        visibility = Visibility()
         people_resource = registrants.resource(visibility)
         offered = (
             AREAS,

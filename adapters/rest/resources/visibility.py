@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Final
 
 from adapters.http.problems import RequestRefused
 from adapters.rest.resources.declaration import Args, Viewer
 
-ProgramCondition = Callable[[str, str], str]
-"""Takes the expression of a registrant's id and the place of program codes; returns who is in one of them."""
 _AREA: Final = (
     "r.area_id IN (SELECT x.id FROM area x JOIN area top ON x.path @> ARRAY[top.id] "
     "WHERE top.code = ANY ({codes}::text[]))"
 )
+# Whoever is a member of an enrolled group today belongs to the program as the group does.
+_PROGRAM: Final = """EXISTS (SELECT FROM enrollment e JOIN program p ON p.id = e.program_id
+    WHERE p.code = ANY ({codes}::text[]) AND e.state IN ('enrolled', 'paused') AND e.registrant_id IN (
+        SELECT r.id UNION ALL SELECT m.group_id FROM membership m WHERE m.member_id = r.id
+            AND m.start_date <= current_date AND (m.ended_date IS NULL OR m.ended_date > current_date)))"""
 # The newest word of a person counts; being asked once more takes nothing back.
 _CONSENT: Final = """EXISTS (SELECT FROM consent c WHERE c.id = (
     SELECT n.id FROM consent n WHERE n.registrant_id = r.id AND n.recipient = {recipient} AND n.purpose = {purpose}
@@ -24,10 +27,7 @@ CONSENT_STATUS: Final = "X-Consent-Status"
 
 
 class Visibility:
-    """Makes the row filter of a viewer; without a condition for programs, who is confined to some sees nobody."""
-
-    def __init__(self, programs: ProgramCondition | None = None) -> None:
-        self._programs = programs
+    """Makes the row filter of a viewer."""
 
     def __call__(self, viewer: Viewer, args: Args) -> str | None:
         """Return the condition over `registrant r`; raises `RequestRefused` for a purpose the partner may not ask for."""
@@ -44,10 +44,7 @@ class Visibility:
         if partner.areas is not None:
             parts.append(_AREA.format(codes=args.add(list(partner.areas))))
         if partner.programs is not None:
-            place = args.add(list(partner.programs), "text[]")
-            parts.append(
-                f"cardinality({place}) < 0" if self._programs is None else self._programs("r.id", place)
-            )
+            parts.append(_PROGRAM.format(codes=args.add(list(partner.programs))))
         return " AND ".join(parts) or None
 
 
