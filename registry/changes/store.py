@@ -95,19 +95,31 @@ class ChangeStore:
         bases: Mapping[UUID, int] | None = None,
         draft: bool = False,
         id_: UUID | None = None,
+        keep: bool = True,
     ) -> Request:
         """Ask for a change; who has to agree is fixed here, by the first policy that fits.
 
         `bases` are the versions the maker saw (default: those of now). Asked for again with one `id_`, it is asked for
-        once. A change that cannot be made now is refused at once. Where nobody has to agree it is carried out. Raises
+        once. A change that cannot be made now is refused at once. Where nobody has to agree it is carried out. With
+        `keep=False` it is only said what would come of it. Raises
         `Refused`: `change-invalid`, `change-conflict`, `change-impossible`, `change-id-reused`, `registrant-not-found`,
         and what the writer of registrants refuses.
         """
         change = _read(asked)
         async with self._transaction("asking for a change") as connection:
-            request = await self.submit_in(
-                connection, change, maker, bases=bases, draft=draft, id_=id_ or uuid7()
-            )
+            attempt = connection.transaction()
+            await attempt.start()
+            try:
+                request = await self.submit_in(
+                    connection, change, maker, bases=bases, draft=draft, id_=id_ or uuid7()
+                )
+            except BaseException:
+                await attempt.rollback()
+                raise
+            if not keep:
+                await attempt.rollback()
+                return request
+            await attempt.commit()
         return await self.apply(request.id, maker) if request.state == "validated" else request
 
     async def submit_in(
