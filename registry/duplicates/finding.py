@@ -26,6 +26,8 @@ THRESHOLD: Final = 75.0
 """Score from which a pair is shown to somebody."""
 CROWD: Final = 50
 """A key that more registrants share says nothing: an agent's telephone, a name half the village has."""
+NAMESAKES: Final = 10
+"""A whole name that more registrants share says nothing without the birth date."""
 FEW: Final = 4
 """A key that no more registrants share says as much as two others."""
 PART: Final = 200_000
@@ -49,7 +51,8 @@ SELECT t.token FROM registrant_search s CROSS JOIN LATERAL unnest(s.contacts) AS
 GROUP BY t.token HAVING count(*) > $1
 """
 # Day and month are put in order, so that swapped ones meet. Kinds of keys: 0 says enough by itself; of 1, a word with the
-# birth date, and 2, a word with area and year of birth, it takes two, or one that few share.
+# birth date, and 2, a word with area and year of birth, it takes two, or one that few share; 3 is the whole name. Pairs come by birth date, since
+# those of one day meet each other often and their names are held while they do.
 _PAIRS: Final = """
 WITH who AS MATERIALIZED (
     SELECT r.id, s.names, s.contacts,
@@ -60,16 +63,16 @@ WITH who AS MATERIALIZED (
     FROM registrant r {within} LEFT JOIN registrant_search s ON s.registrant_id = r.id
     WHERE r.kind = 'individual' AND r.status IN ('active', 'inactive')
 ), whole AS MATERIALIZED (
-    SELECT id, t.token AS key FROM who CROSS JOIN LATERAL unnest(contacts) AS t (token)
+    SELECT id, 0 AS kind, t.token AS key FROM who CROSS JOIN LATERAL unnest(contacts) AS t (token)
     UNION ALL
-    SELECT id, hash_array_extended(names, coalesce(born, 0)) FROM who WHERE cardinality(names) > 0
+    SELECT id, 0, hash_array_extended(names, born) FROM who WHERE cardinality(names) > 0 AND born IS NOT NULL
     UNION ALL
-    SELECT id, hash_array_extended(names, 1) FROM who WHERE cardinality(names) > 0
+    SELECT id, 3, hash_array_extended(names, 0) FROM who WHERE cardinality(names) > 0
     UNION ALL
-    SELECT i.registrant_id, ('x' || encode(substr(i.hash, 1, 8), 'hex'))::bit(64)::bigint
+    SELECT i.registrant_id, 0, ('x' || encode(substr(i.hash, 1, 8), 'hex'))::bit(64)::bigint
     FROM registrant_identifier i JOIN who ON who.id = i.registrant_id
 ), key AS (
-    SELECT id, 0 AS kind, key FROM whole WHERE ((key % {parts}) + {parts}) % {parts} = {part}
+    SELECT id, kind, key FROM whole WHERE ((key % {parts}) + {parts}) % {parts} = {part}
     UNION ALL
     SELECT id, 1, hashint8extended(t.token, born) FROM who CROSS JOIN LATERAL unnest(names) AS t (token)
     WHERE born % {parts} = {part}
@@ -77,16 +80,16 @@ WITH who AS MATERIALIZED (
     SELECT id, 2, hashint8extended(t.token, place) FROM who CROSS JOIN LATERAL unnest(names) AS t (token)
     WHERE place % {parts} = {part}
 ), block AS MATERIALIZED (
-    SELECT kind, array_agg(id) AS ids, CASE WHEN kind = 0 OR count(*) <= {few} THEN 2 ELSE 1 END AS weight
-    FROM key GROUP BY kind, key HAVING count(*) BETWEEN 2 AND {crowd}
+    SELECT kind, array_agg(id) AS ids, CASE WHEN kind IN (0, 3) OR count(*) <= {few} THEN 2 ELSE 1 END AS weight
+    FROM key GROUP BY kind, key HAVING count(*) BETWEEN 2 AND CASE kind WHEN 3 THEN {namesakes} ELSE {crowd} END
 ), pair AS (
     SELECT a.id AS first, b.id AS second
     FROM block CROSS JOIN LATERAL unnest(block.ids) AS a (id) CROSS JOIN LATERAL unnest(block.ids) AS b (id)
     WHERE a.id < b.id GROUP BY a.id, b.id, block.kind HAVING sum(block.weight) >= 2
 )
-SELECT DISTINCT first, second FROM pair
+SELECT DISTINCT who.born, pair.first, pair.second FROM pair JOIN who ON who.id = pair.first
 LEFT JOIN duplicate_pair d ON d.first_id = pair.first AND d.second_id = pair.second
-WHERE d.state IS NULL OR d.state = 'open' ORDER BY first, second
+WHERE d.state IS NULL OR d.state = 'open' ORDER BY who.born, pair.first, pair.second
 """
 _TRAITS: Final = """
 SELECT r.id, r.birthdate, r.birthdate_not_exact, r.sex, r.area_id, s.contacts, v.key_id, v.format, v.sealed,
@@ -169,7 +172,12 @@ class DuplicateFinder:
                 connection.transaction(),
             ):
                 statement = _PAIRS.format(
-                    within=scope, parts=tally.parts, part=tally.done, crowd=CROWD, few=FEW
+                    within=scope,
+                    parts=tally.parts,
+                    part=tally.done,
+                    crowd=CROWD,
+                    few=FEW,
+                    namesakes=NAMESAKES,
                 )
                 opened = tally.opened
                 await self._part(
