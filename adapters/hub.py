@@ -26,6 +26,7 @@ from connectors.targets import load_targets
 from mappings.engine import MappingStore
 from registry.attributes import Catalog, load_catalog
 from registry.audit import Sealer
+from registry.changes import ChangeStore, load_policies
 from registry.jobs import JobRunner, JobStore
 from registry.logs import log
 from registry.objects import ObjectStore, open_object_store
@@ -91,6 +92,7 @@ class Hub:
         self.catalog: Catalog
         self.people: PeopleStore
         self.programs: Programs
+        self.changes: ChangeStore
         self.jobs: JobStore
         self._relay: Relay | None = None
         self._worker: Worker | None = None
@@ -161,6 +163,7 @@ class Hub:
             on_status=self.programs.on_registrant_status,
         )
         self._closers.append(self.people.close)
+        self.changes = ChangeStore(self.pool, self.vault, self.people, load_policies(self.config_dir))
 
     async def _open_flow(self) -> None:
         settings = self.settings
@@ -252,6 +255,8 @@ class Hub:
                 dropped = await periods.drop_ended(self.pool, self.objects)
                 await origins.forget(self.pool, self.settings.origin_retention_days)
                 await answers.forget(self.pool)
+                # What was agreed to when a process stopped is carried out by the next that looks.
+                await self.changes.resume()
                 if destroyed or dropped:
                     log(_LOG, logging.INFO, "retention-applied", count=destroyed + len(dropped))
                 await orphans.round()

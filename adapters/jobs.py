@@ -7,6 +7,8 @@ from datetime import datetime
 from typing import Any
 
 from registry.audit import Verifier
+from registry.duplicates.job import KIND as DUPLICATES
+from registry.duplicates.job import FindDuplicates
 from registry.jobs import JobContext, Kinds
 from registry.programs import Programs
 from registry.vault import Vault
@@ -25,4 +27,4 @@ def kinds(vault: Vault, programs: Programs) -> Kinds:
         report = await Verifier(context.pool, vault).verify(since=since, until=until, progress=context.show)
         return report.as_json()
 
-    return {VERIFY: verify, **programs.kinds}
+    return {VERIFY: verify, DUPLICATES: FindDuplicates(vault).run, **programs.kinds}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -41,6 +42,7 @@ from registry.vault import Vault, aad
 LIMIT: Final = 200
 WAIT: Final = 30.0
 _RESUMED: Final = 100
+_CODE: Final = re.compile("[a-z][a-z0-9-]{0,62}")
 _ONE: Final = f"SELECT {FIELDS} FROM change_request c WHERE c.id = $1"
 _LIST: Final = f"""
 SELECT {FIELDS} FROM change_request c
@@ -95,19 +97,31 @@ class ChangeStore:
         bases: Mapping[UUID, int] | None = None,
         draft: bool = False,
         id_: UUID | None = None,
+        keep: bool = True,
     ) -> Request:
         """Ask for a change; who has to agree is fixed here, by the first policy that fits.
 
         `bases` are the versions the maker saw (default: those of now). Asked for again with one `id_`, it is asked for
-        once. A change that cannot be made now is refused at once. Where nobody has to agree it is carried out. Raises
+        once. A change that cannot be made now is refused at once. Where nobody has to agree it is carried out. With
+        `keep=False` it is only said what would come of it. Raises
         `Refused`: `change-invalid`, `change-conflict`, `change-impossible`, `change-id-reused`, `registrant-not-found`,
         and what the writer of registrants refuses.
         """
         change = _read(asked)
         async with self._transaction("asking for a change") as connection:
-            request = await self.submit_in(
-                connection, change, maker, bases=bases, draft=draft, id_=id_ or uuid7()
-            )
+            attempt = connection.transaction()
+            await attempt.start()
+            try:
+                request = await self.submit_in(
+                    connection, change, maker, bases=bases, draft=draft, id_=id_ or uuid7()
+                )
+            except BaseException:
+                await attempt.rollback()
+                raise
+            if not keep:
+                await attempt.rollback()
+                return request
+            await attempt.commit()
         return await self.apply(request.id, maker) if request.state == "validated" else request
 
     async def submit_in(
@@ -229,9 +243,15 @@ class ChangeStore:
         """Agree to a change, or refuse it, at the step that is next; the last agreement carries it out.
 
         The decision is kept before anything is carried out; a hub that stops between the two goes on by `resume`. Raises
-        `Refused`: `change-state-wrong`, `change-maker-checks`, `change-decided-twice`, `change-role-missing`, and what
-        `apply` raises.
+        `Refused`: `change-state-wrong`, `change-maker-checks`, `change-decided-twice`, `change-role-missing`,
+        `reason-invalid`, and what `apply` raises.
         """
+        if reason is not None and not _CODE.fullmatch(reason):
+            raise Refused(
+                "The reason is no short code; nothing was decided, and it was not kept.",
+                code="reason-invalid",
+                remedy="Write lower case letters, digits and hyphens, such as evidence-missing; it must name nobody.",
+            )
         async with self._transaction("deciding over a change") as connection:
             request = await self._locked(connection, id_)
             if request.state != "pending":

@@ -2,6 +2,6 @@
 
 from registry.duplicates.finding import DuplicateFinder, Tally
 from registry.duplicates.scoring import Reason
-from registry.duplicates.store import DuplicateStore, Pair
+from registry.duplicates.store import STATES, DuplicateStore, Pair
 
-__all__ = ["DuplicateFinder", "DuplicateStore", "Pair", "Reason", "Tally"]
+__all__ = ["STATES", "DuplicateFinder", "DuplicateStore", "Pair", "Reason", "Tally"]

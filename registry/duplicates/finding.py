@@ -26,6 +26,10 @@ THRESHOLD: Final = 75.0
 """Score from which a pair is shown to somebody."""
 CROWD: Final = 50
 """A key that more registrants share says nothing: an agent's telephone, a name half the village has."""
+NAMESAKES: Final = 10
+"""A whole name that more registrants share says nothing without the birth date."""
+FEW: Final = 4
+"""A key that no more registrants share says as much as two others."""
 PART: Final = 200_000
 """Registrants to one part of the keys."""
 PAIRS: Final = 5000
@@ -38,46 +42,54 @@ _LONG: Final = 900.0
 _COUNT: Final = """
 SELECT count(*) FROM registrant r {within} WHERE r.kind = 'individual' AND r.status IN ('active', 'inactive')
 """
+_PROGRAM: Final = """
+JOIN enrollment e ON e.registrant_id = r.id AND e.program_id = $1 AND e.state IN ('draft', 'enrolled', 'paused')
+"""
 _WITHIN: Final = "JOIN (SELECT DISTINCT id FROM unnest($1::uuid[]) AS g (id)) AS given ON given.id = r.id"
 _CROWDS: Final = """
 SELECT t.token FROM registrant_search s CROSS JOIN LATERAL unnest(s.contacts) AS t (token)
 GROUP BY t.token HAVING count(*) > $1
 """
-# Day and month are put in order, so that swapped ones meet.
+# Day and month are put in order, so that swapped ones meet. Kinds of keys: 0 says enough by itself; of 1, a word with the
+# birth date, and 2, a word with area and year of birth, it takes two, or one that few share; 3 is the whole name. Pairs come by birth date, since
+# those of one day meet each other often and their names are held while they do.
 _PAIRS: Final = """
 WITH who AS MATERIALIZED (
-    SELECT r.id, r.birthdate, r.area_id, s.names, s.contacts,
+    SELECT r.id, s.names, s.contacts,
         (extract(year FROM r.birthdate) * 10000
             + least(extract(month FROM r.birthdate), extract(day FROM r.birthdate)) * 100
             + greatest(extract(month FROM r.birthdate), extract(day FROM r.birthdate)))::bigint AS born,
         (r.area_id::bigint << 16) + extract(year FROM r.birthdate)::bigint AS place
     FROM registrant r {within} LEFT JOIN registrant_search s ON s.registrant_id = r.id
     WHERE r.kind = 'individual' AND r.status IN ('active', 'inactive')
+), whole AS MATERIALIZED (
+    SELECT id, 0 AS kind, t.token AS key FROM who CROSS JOIN LATERAL unnest(contacts) AS t (token)
+    UNION ALL
+    SELECT id, 0, hash_array_extended(names, born) FROM who WHERE cardinality(names) > 0 AND born IS NOT NULL
+    UNION ALL
+    SELECT id, 3, hash_array_extended(names, 0) FROM who WHERE cardinality(names) > 0
+    UNION ALL
+    SELECT i.registrant_id, 0, ('x' || encode(substr(i.hash, 1, 8), 'hex'))::bit(64)::bigint
+    FROM registrant_identifier i JOIN who ON who.id = i.registrant_id
 ), key AS (
-    SELECT w.id, t.token AS key FROM who w CROSS JOIN LATERAL unnest(w.contacts) AS t (token)
+    SELECT id, kind, key FROM whole WHERE ((key % {parts}) + {parts}) % {parts} = {part}
     UNION ALL
-    SELECT w.id, hashint8extended(t.token, w.born) FROM who w CROSS JOIN LATERAL unnest(w.names) AS t (token)
-    WHERE w.born IS NOT NULL
+    SELECT id, 1, hashint8extended(t.token, born) FROM who CROSS JOIN LATERAL unnest(names) AS t (token)
+    WHERE born % {parts} = {part}
     UNION ALL
-    SELECT w.id, hashint8extended(t.token, w.place) FROM who w CROSS JOIN LATERAL unnest(w.names) AS t (token)
-    WHERE w.place IS NOT NULL
-    UNION ALL
-    SELECT w.id, hash_array_extended(w.names, coalesce(w.born, 0)) FROM who w WHERE cardinality(w.names) > 0
-    UNION ALL
-    SELECT w.id, hash_array_extended(w.names, 1) FROM who w WHERE cardinality(w.names) > 0
-    UNION ALL
-    SELECT i.registrant_id, ('x' || encode(substr(i.hash, 1, 8), 'hex'))::bit(64)::bigint
-    FROM registrant_identifier i JOIN who w ON w.id = i.registrant_id
+    SELECT id, 2, hashint8extended(t.token, place) FROM who CROSS JOIN LATERAL unnest(names) AS t (token)
+    WHERE place % {parts} = {part}
 ), block AS MATERIALIZED (
-    SELECT array_agg(id) AS ids FROM key WHERE ((key % {parts}) + {parts}) % {parts} = {part}
-    GROUP BY key HAVING count(*) BETWEEN 2 AND {crowd}
+    SELECT kind, array_agg(id) AS ids, CASE WHEN kind IN (0, 3) OR count(*) <= {few} THEN 2 ELSE 1 END AS weight
+    FROM key GROUP BY kind, key HAVING count(*) BETWEEN 2 AND CASE kind WHEN 3 THEN {namesakes} ELSE {crowd} END
 ), pair AS (
-    SELECT DISTINCT a.id AS first, b.id AS second
+    SELECT a.id AS first, b.id AS second
     FROM block CROSS JOIN LATERAL unnest(block.ids) AS a (id) CROSS JOIN LATERAL unnest(block.ids) AS b (id)
-    WHERE a.id < b.id
+    WHERE a.id < b.id GROUP BY a.id, b.id, block.kind HAVING sum(block.weight) >= 2
 )
-SELECT first, second FROM pair LEFT JOIN duplicate_pair d ON d.first_id = pair.first AND d.second_id = pair.second
-WHERE d.state IS NULL OR d.state = 'open' ORDER BY first, second
+SELECT DISTINCT who.born, pair.first, pair.second FROM pair JOIN who ON who.id = pair.first
+LEFT JOIN duplicate_pair d ON d.first_id = pair.first AND d.second_id = pair.second
+WHERE d.state IS NULL OR d.state = 'open' ORDER BY who.born, pair.first, pair.second
 """
 _TRAITS: Final = """
 SELECT r.id, r.birthdate, r.birthdate_not_exact, r.sex, r.area_id, s.contacts, v.key_id, v.format, v.sealed,
@@ -131,33 +143,42 @@ class DuplicateFinder:
         *,
         today: date,
         within: Sequence[UUID] | None = None,
+        program: UUID | None = None,
         start: int = 0,
-        part: int = PART,
+        parts: int | None = None,
         keep: bool = True,
         told: Callable[[int, int], None] = lambda _done, _all: None,
         save: Save | None = None,
         stopped: Callable[[], bool] = lambda: False,
     ) -> Tally:
-        """Look at everybody, or only `within` these (the registrants of a program), and keep the pairs that may be one.
+        """Look at everybody, or only `within` these, or who takes part in a `program`, and keep the pairs that may be one.
 
-        Goes on from part `start`; `save(connection, tally)` is awaited in each part's transaction. With `keep=False`
-        nothing is kept: the tally says what would be found. Raises `Unavailable` when the database is away.
+        Goes on from part `start` of `parts` (default: one for every `PART` registrants); `save(connection, tally)` is
+        awaited in each part's transaction. With `keep=False` nothing is kept: the tally says what would be found. Raises
+        `Unavailable` when the database is away.
         """
-        given = [] if within is None else [list(within)]
-        scope = "" if within is None else _WITHIN
+        given: list[Any] = [program] if program is not None else [] if within is None else [list(within)]
+        scope = _PROGRAM if program is not None else "" if within is None else _WITHIN
         tally = Tally(done=start)
         async with database_errors("looking for duplicates"), self._pool.acquire(timeout=30) as connection:
             tally.registrants = await connection.fetchval(_COUNT.format(within=scope), *given, timeout=_LONG)
             crowds = await connection.fetch(_CROWDS, CROWD, timeout=_LONG)
             crowded = frozenset(row["token"] for row in crowds)
-        tally.parts = max(1, -(-tally.registrants // part))
+        tally.parts = parts or max(1, -(-tally.registrants // PART))
         while tally.done < tally.parts and not stopped():
             async with (
                 database_errors("looking for duplicates"),
                 self._pool.acquire(timeout=30) as connection,
                 connection.transaction(),
             ):
-                statement = _PAIRS.format(within=scope, parts=tally.parts, part=tally.done, crowd=CROWD)
+                statement = _PAIRS.format(
+                    within=scope,
+                    parts=tally.parts,
+                    part=tally.done,
+                    crowd=CROWD,
+                    few=FEW,
+                    namesakes=NAMESAKES,
+                )
                 opened = tally.opened
                 await self._part(
                     connection, statement, given, _Names(self._vault, today, crowded), tally, keep

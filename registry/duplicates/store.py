@@ -67,6 +67,11 @@ class Pair:
     names: Mapping[UUID, Sequence[Mapping[str, str]]] | None = field(default=None, repr=False)
     """Names of both, where they were asked for with a purpose."""
 
+    @property
+    def cursor(self) -> str:
+        """What names this place in a list, to go on behind it."""
+        return f"{self.score!r}_{self.first.hex}_{self.second.hex}"
+
 
 class DuplicateStore:
     """Pairs of likely duplicates and what was decided of them."""
@@ -81,14 +86,14 @@ class DuplicateStore:
         *,
         state: str = "open",
         registrant: UUID | None = None,
-        after: Pair | None = None,
+        cursor: str | None = None,
         limit: int = 50,
         purpose: str | None = None,
         actor: str = "",
     ) -> list[Pair]:
-        """Return pairs, the most alike first, going on behind `after`; with a `purpose` with names, and the trail says so.
+        """Return pairs, the most alike first, going on behind the `cursor` of one; with a `purpose` with names, and the trail says so.
 
-        Raises `Refused` (`filter-invalid`, `purpose-missing`) and `Unavailable`.
+        Raises `Refused` (`filter-invalid`, `cursor-invalid`, `purpose-missing`) and `Unavailable`.
         """
         if state not in STATES:
             raise Refused(
@@ -97,7 +102,7 @@ class DuplicateStore:
                 remedy=f"Name one of {', '.join(STATES)}.",
             )
         why = None if purpose is None else check_purpose(purpose)
-        place = (None, None, None) if after is None else (after.score, after.first, after.second)
+        place = (None, None, None) if cursor is None else _place(cursor)
         async with (
             database_errors("listing duplicates"),
             asyncio.timeout(_WAIT),
@@ -193,3 +198,15 @@ class DuplicateStore:
             row = await self._pool.fetchrow(_LOCK.partition(" FOR NO KEY")[0], *pair)
         assert row is not None  # decided just above, and pairs are never deleted
         return Pair(**dict(row))
+
+
+def _place(cursor: str) -> tuple[float, UUID, UUID]:
+    try:
+        score, first, second = cursor.split("_")
+        return float(score), UUID(first), UUID(second)
+    except ValueError:
+        raise Refused(
+            "The cursor is none that the hub gave out.",
+            code="cursor-invalid",
+            remedy="Begin at the first page again, without a cursor.",
+        ) from None

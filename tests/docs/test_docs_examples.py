@@ -17,6 +17,8 @@ from documents import Block
 from adapters.http.security import load_partners
 from canonical_model.cloudevents import STRUCTURED, parse_http, to_message
 from canonical_model.types import check_data
+from registry.changes import load_policies
+from registry.changes.kinds import CHANGE, TYPES
 from registry.settings import HubSettings
 from routing.conditions import Condition
 from routing.routes import parse_route
@@ -43,6 +45,19 @@ def test_a_condition_in_the_pages_compiles(block: Block) -> None:
 def test_partners_in_the_pages_are_ones_the_hub_reads(block: Block, tmp_path: Path) -> None:
     (tmp_path / "partners.yaml").write_text(block.text, encoding="utf-8")
     assert len(load_partners(tmp_path)) >= 1
+
+
+@examples("json", "change")
+def test_a_change_in_the_pages_is_one_the_hub_reads(block: Block) -> None:
+    assert CHANGE.validate_json(block.text).type in TYPES
+
+
+@examples("yaml", "changes")
+def test_policies_in_the_pages_are_ones_the_hub_reads(block: Block, tmp_path: Path) -> None:
+    (tmp_path / "changes.yaml").write_text(block.text, encoding="utf-8")
+    policies = load_policies(tmp_path)
+    facts = {"type": "edit", "fields": ["language"], "attributes": [], "area": "", "maker": "user:ada"}
+    assert policies.choose(facts).name == "language-only"
 
 
 @examples("json", "message")

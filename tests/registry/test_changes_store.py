@@ -186,6 +186,8 @@ async def test_a_refused_change_changes_nothing_and_stays_refused(
 ) -> None:
     who = await make(people, "1")
     asked = await changes.submit(edit(who, language="fr"), MAKER)
+    named = changes.decide(asked.id, ADA, ROLES, agrees=False, reason="Amina Diallo lied")
+    assert (await refusal(named)).code == "reason-invalid"
     refused = await changes.decide(asked.id, ADA, ROLES, agrees=False)
     assert (refused.state, refused.reason) == ("rejected", "refused")
     assert (await refusal(changes.apply(asked.id, BEN))).code == "change-state-wrong"
@@ -291,6 +293,16 @@ async def test_where_nobody_has_to_agree_it_is_made_at_once(
     who = await make(people, "1")
     assert (await changes.submit(edit(who, language="fr"), MAKER)).state == "applied"
     assert (await changes.submit(edit(who, language="en", sex="male"), MAKER)).state == "pending"
+
+
+def test_an_unclear_condition_never_lets_a_change_pass_by_itself() -> None:
+    unclear = "attributes[0] == 'roof'"
+    facts = {"type": "edit", "fields": ["names"], "attributes": [], "area": "", "maker": MAKER}
+    strict = Policy(name="strict", when=unclear, steps=(Step(role="head"),))
+    lax = Policy(name="lax", when=unclear, steps=())
+    assert Policies([lax, strict]).choose(facts).name == "strict"
+    assert Policies([lax]).choose(facts).name == "one-other-person"
+    assert Policies([lax]).choose(facts | {"attributes": ["roof"]}).name == "lax"
 
 
 async def test_identifiers_are_added_and_ended_and_that_is_undone(

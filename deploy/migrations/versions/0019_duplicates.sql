@@ -16,6 +16,6 @@ CREATE TABLE duplicate_pair (
     CHECK ((state = 'open') = (decided_at IS NULL)),
     CHECK ((state = 'duplicate') = (request_id IS NOT NULL))
 );
-CREATE INDEX duplicate_pair_open ON duplicate_pair (score DESC, first_id, second_id) WHERE state = 'open';
+CREATE INDEX duplicate_pair_open ON duplicate_pair (score, first_id, second_id) WHERE state = 'open';
 CREATE INDEX duplicate_pair_second ON duplicate_pair (second_id);
 CREATE INDEX duplicate_pair_request ON duplicate_pair (request_id) WHERE request_id IS NOT NULL;
