@@ -66,7 +66,9 @@ def find_command(
             ]
             job = begun[0] if begun else None
             if job is None:
-                job = (await hub.jobs.submit(KIND, actor=actor(), params=params, once=f"{KIND}:{uuid7()}")).job
+                job = (
+                    await hub.jobs.submit(KIND, actor=actor(), params=params, once=f"{KIND}:{uuid7()}")
+                ).job
             ended = await hub.runner().run(job.id, lambda done, parts: bars("parts", done, parts))
             return {**(ended.result or {}), "job": str(ended.id), "state": ended.state}
 
