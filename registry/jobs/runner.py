@@ -26,6 +26,8 @@ Kinds = Mapping[str, Handler]
 _POLL: Final = 5.0
 _BEAT: Final = 2.0
 _AWAY: Final = 2.0
+_LOOK: Final = 0.5
+"""Seconds between two looks at a job that another worker has."""
 _AGAIN: Final = 30.0
 """Seconds until a job whose needs are away is tried again."""
 
