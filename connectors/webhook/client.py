@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Final
 
 import orjson
+from multidict import CIMultiDict
 from yarl import URL
 
 from connectors.errors import ConfigError
@@ -60,7 +61,6 @@ class WebhookClient:
             resolver=GuardedResolver(guard),
             tls=tls,
         )
-        self._fixed = fixed
         self._posting = Posting(self._session, self._url, fixed, connect_timeout=connect_timeout)
 
     async def close(self) -> None:
@@ -71,14 +71,17 @@ class WebhookClient:
         """Post one body; raises `Unavailable` when nothing was sent and `Unknown` when something was and no answer came."""
         return await self._posting.post(headers, body, deadline)
 
-    async def probe(self, method: str, deadline: float) -> Reply:
-        """Make one request without a body; raises as `post` does."""
+    async def request(
+        self, method: str, headers: Mapping[str, str] | CIMultiDict[str], body: bytes | None, deadline: float
+    ) -> Reply:
+        """Make any other request, with `headers` alone; raises as `post` does."""
         return await http_request(
             self._session,
             method,
             self._url,
             deadline=deadline,
-            headers=self._fixed,
+            headers=headers,
+            body=body,
             connect_timeout=self._connect_timeout,
         )
 

@@ -171,7 +171,7 @@ class WebhookConnector:
         deadline = asyncio.get_running_loop().time() + _OPEN_SECONDS
         try:
             async with asyncio.timeout_at(deadline):
-                reply = await self._ready().probe(self._settings.probe_method, deadline)
+                reply = await self._ready().request(self._settings.probe_method, self._fixed, None, deadline)
         except TimeoutError:
             return Health(False, f"The endpoint of {self._target} gave no answer in time.", _OPEN_SECONDS)
         except Unavailable as error:
