@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import csv
 import sys
+from contextlib import suppress
 from dataclasses import asdict
+from datetime import date
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, cast
 
 import asyncpg
 import typer
+from asyncpg.pool import PoolConnectionProxy
 from rich.markup import escape
 from rich.table import Column, Table
 
 from adapters.cli.output import ERR, OUT, print_json
 from adapters.cli.store import actor, on_database
 from canonical_model.errors import Refused
+from canonical_model.program import TargetType
 from registry.attributes import (
     KINDS,
     Applied,
     Attribute,
     Catalog,
     Document,
+    Kind,
     apply,
     load_catalog,
     load_file,
@@ -32,6 +37,12 @@ from registry.attributes import (
     versions,
     wanted,
 )
+from registry.programs.definition import listed
+from registry.rules import Result, RuleRefused, compile_rule
+
+Connection = asyncpg.Connection | PoolConnectionProxy
+_PROGRAMS: Final = 1000
+_ANY_DAY: Final = date(2000, 1, 1)  # what a rule reads does not hang on the day
 
 app = typer.Typer(
     help="Declare attributes of individuals, groups, programmes and events.",
@@ -121,10 +132,37 @@ async def _apply(
         result: Applied = await apply(connection, document, actor(), force=force, dry_run=dry_run)
         if index and not dry_run:
             catalog = await load_catalog(connection)
+            used = await _used(connection, catalog)
             made, dropped = await promote(
-                connection, catalog, progress=lambda text: ERR.print(f"… {text}", style="dim", markup=False)
+                connection,
+                catalog,
+                used,
+                progress=lambda text: ERR.print(f"… {text}", style="dim", markup=False),
             )
     return asdict(result) | {"dry_run": dry_run, "indexes_made": made, "indexes_dropped": dropped}
+
+
+async def _used(connection: Connection, catalog: Catalog) -> set[tuple[Kind, str]]:
+    """Return the attributes that the rules of programs read; a rule the new schema refuses is told when it is next used."""
+    used: set[tuple[Kind, str]] = set()
+    after = ""
+    while found := await listed(connection, after, _PROGRAMS):
+        for program in found:
+            target: Kind = "group" if program.target_type is TargetType.GROUP else "individual"
+            texts: list[tuple[str | None, str]] = [(program.eligibility, "condition")]
+            texts += [(one.condition, "condition") for one in program.benefit.amounts]
+            texts += [(one.condition, "condition") for one in program.benefit.items]
+            texts += [(one.amount, "amount") for one in program.benefit.amounts]
+            for text, result in texts:
+                with suppress(RuleRefused):
+                    if text is not None:
+                        rule = compile_rule(
+                            text, catalog, target=target, result=cast("Result", result), as_of=_ANY_DAY,
+                            program=program.code,
+                        )  # fmt: skip
+                        used |= rule.used
+        after = found[-1].code
+    return used
 
 
 @app.command("list")

@@ -161,5 +161,13 @@ def test_the_rule_of_a_program_is_explained_by_its_code(land: str, hub: Any) -> 
     asyncio.run(define())
     ran = hub("rules", "explain", str(GROUP), "--program", "CASH")
     assert ran.out == "In, because Household income (4,200) is less than 5,000.\n"
+    (Path("group.json")).write_bytes(
+        orjson.dumps(SCHEMAS[1] | {"properties": SCHEMAS[1]["properties"] | {"beds": {"type": "integer"}}})
+    )
+    made = hub("attributes", "apply", "group.json", "--json").json["indexes_made"]
+    assert [name.rpartition("_")[0] for name in made] == [
+        "registrant_attr_i_income",
+        "registrant_attr_g_income",
+    ]
     ran = hub("rules", "explain", str(HEAD), "--program", "CASH", "--json")
     assert (ran.code, orjson.loads(ran.err)["code"]) == (1, "resource-not-found")
