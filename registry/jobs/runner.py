@@ -26,8 +26,7 @@ Kinds = Mapping[str, Handler]
 _POLL: Final = 5.0
 _BEAT: Final = 2.0
 _AWAY: Final = 2.0
-_LOOK: Final = 0.5
-"""Seconds between two looks at a job that another worker has."""
+_LOOK: Final = 0.1
 _AGAIN: Final = 30.0
 """Seconds until a job whose needs are away is tried again."""
 
