@@ -13,7 +13,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from adapters.cli.bench import cycle, rules, search
+from adapters.cli.bench import cycle, importing, rules, search
 from adapters.cli.bench.path import GOAL_CPU_MS, GOAL_RATE, GOAL_RATIO, Bench, Run
 from adapters.cli.output import ERR, OUT, print_json
 from adapters.cli.serve import run
@@ -25,6 +25,7 @@ class Name(StrEnum):
     """The benchmarks there are."""
 
     CYCLE = "cycle"
+    IMPORT = "import"
     PATH = "path"
     SEARCH = "search"
     RULES = "rules"
@@ -43,7 +44,8 @@ def bench(
     """Measure the hub and the raw limits of its parts in one run, and print the ratio.
 
     Uses HUB_DATABASE_URL and HUB_BROKER_URL; without them the embedded database and the postgres broker alone. `path`
-    measures messages, `search` finding people by identifier and by name, `rules` a rule over everybody; all make a database of their own and drop it.
+    measures messages, `import` a file of people, `search` finding people by identifier and by name, `rules` a rule over
+    everybody, `cycle` a program from enrolment to payment; all make a database of their own and drop it.
 
     Example: HUB_BROKER_URL=amqp://guest:guest@127.0.0.1/ hub bench path --json
     """
@@ -52,6 +54,8 @@ def bench(
     try:
         if name is Name.CYCLE:
             run(_cycle(database_url(settings), people, as_json))
+        elif name is Name.IMPORT:
+            run(_import(database_url(settings), people, as_json))
         elif name is Name.SEARCH:
             run(_search(database_url(settings), people, as_json))
         elif name is Name.RULES:
@@ -132,6 +136,21 @@ async def _search(database: str, people: int, as_json: bool) -> None:
         "machine": host,
         "settings": {"people": people, "searches": 300},
         "results": list(search.rows(figures, _row)),
+    }
+    if as_json:
+        print_json(document)
+    else:
+        _show(document)
+
+
+async def _import(database: str, people: int, as_json: bool) -> None:
+    host = machine()
+    figures = await importing.measure(database, people, lambda text: ERR.print(f"… {text}", style="dim"))
+    document = {
+        "name": "import",
+        "machine": host,
+        "settings": {"people": people},
+        "results": list(importing.rows(figures, _row)),
     }
     if as_json:
         print_json(document)
