@@ -176,6 +176,22 @@ async def test_a_search_stays_within_those_given(
     assert await pairs(finder, store) == {frozenset((a, b)), frozenset((a, c)), frozenset((b, c))}
 
 
+async def test_a_search_stays_within_who_takes_part_in_a_program(
+    pool: asyncpg.Pool, people: PeopleStore, finder: DuplicateFinder, store: DuplicateStore
+) -> None:
+    await pool.execute(
+        "DROP TABLE IF EXISTS enrollment CASCADE; "
+        "CREATE TABLE enrollment (program_id uuid, registrant_id uuid, state text)"
+    )
+    a, b, c, d = await register(pool, people, *[named("Amina Diallo", "1990-02-01")] * 4)
+    program, other = UUID(int=1), UUID(int=2)
+    for of, who, state in (
+        (program, a, "enrolled"), (program, b, "paused"), (program, c, "exited"), (other, d, "enrolled"),
+    ):  # fmt: skip
+        await pool.execute("INSERT INTO enrollment VALUES ($1, $2, $3)", of, who, state)
+    assert await pairs(finder, store, program=program) == {frozenset((a, b))}
+
+
 async def test_nothing_is_kept_of_a_dry_run_and_the_trail_has_how_many_were_opened(
     pool: asyncpg.Pool, people: PeopleStore, finder: DuplicateFinder, store: DuplicateStore
 ) -> None:
