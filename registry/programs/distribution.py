@@ -48,8 +48,12 @@ FROM made
 # Whoever died or was merged since the snapshot is not paid; events that come later hold by `holds.on_registrant_status`.
 _GONE: Final = """
 UPDATE entitlement e SET held = 'registrant-' || r.status, updated_at = now() FROM registrant r
-WHERE e.cycle_id = $1 AND e.state = 'approved' AND e.held IS NULL AND r.status <> 'active'
-    AND r.id IN (e.recipient_id, e.registrant_id)
+WHERE (e.id, r.id) IN (
+    SELECT e.id, r.id FROM entitlement e JOIN registrant r ON r.id = e.recipient_id
+    WHERE e.cycle_id = $1 AND e.state = 'approved' AND e.held IS NULL AND r.status <> 'active'
+    UNION
+    SELECT e.id, r.id FROM entitlement e JOIN registrant r ON r.id = e.registrant_id
+    WHERE e.cycle_id = $1 AND e.state = 'approved' AND e.held IS NULL AND r.status <> 'active')
 """
 _BATCH: Final = """
 INSERT INTO payment_batch (id, cycle_id, fund_id, number, form, route, count, ordered, message_id, fetched_at, actor)

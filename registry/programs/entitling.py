@@ -27,8 +27,7 @@ WITH due AS MATERIALIZED (
     SELECT $4, r.id, r.version, r.area_id, {members}, {recipient}, ARRAY[{amounts}]::bigint[]
     FROM due d JOIN registrant r ON r.id = d.registrant_id {group}
     WHERE r.status = 'active' AND {rule}
-    ORDER BY r.id
-    ON CONFLICT DO NOTHING RETURNING 1
+    ORDER BY r.id RETURNING 1
 )
 SELECT (SELECT registrant_id FROM due ORDER BY registrant_id DESC LIMIT 1) AS last, (SELECT count(*) FROM due) AS due,
     (SELECT count(*) FROM made) AS made
@@ -55,7 +54,7 @@ WITH due AS MATERIALIZED (
         {money}, {items}, {held}, {until}, $7, $8
     FROM counted d {verified}
     ORDER BY d.n
-    ON CONFLICT (cycle_id, registrant_id) DO NOTHING RETURNING amount
+    RETURNING amount
 )
 SELECT (SELECT registrant_id FROM due ORDER BY registrant_id DESC LIMIT 1) AS last, (SELECT count(*) FROM due) AS due,
     (SELECT count(*) FROM counted) AS numbered, (SELECT count(*) FROM made) AS made,
@@ -80,6 +79,7 @@ def snapshot(cycle_id: UUID, rules: Rules, actor: str, outbox: Outbox, *, chunk:
         cycle = await cycles.get(connection, cycle_id, lock=True)
         if cycle.snapshot_at is not None:
             return {**position, "result": {"beneficiaries": cycle.beneficiaries}}, True
+        position = await _begun(connection, cycle_id, "cycle_beneficiary", position)
         # Whoever is enrolled after this instant waits for the next cycle.
         began = position.get("began") or cycles.now().isoformat()
         args: list[Any] = [
@@ -99,7 +99,7 @@ def snapshot(cycle_id: UUID, rules: Rules, actor: str, outbox: Outbox, *, chunk:
         await cycles.finish(
             connection, cycle_id, actor, outbox, snapshot_at=cycles.now(), beneficiaries=number
         )
-        return {**going, "result": {"beneficiaries": number, "left_out": going["count"] - number}}, True
+        return {**going, "result": {"beneficiaries": number, "left_out": going["count"] - going["made"]}}, True
 
     return step
 
@@ -147,6 +147,7 @@ def prepare(cycle_id: UUID, actor: str, outbox: Outbox, *, chunk: int = CHUNK) -
         cycle = await cycles.get(connection, cycle_id, lock=True)
         if cycle.prepared_at is not None:
             return {**position, "result": {"entitlements": cycle.entitlements, "total": cycle.total}}, True
+        position = await _begun(connection, cycle_id, "entitlement", position)
         args: list[Any] = [
             cycle_id, _after(position), chunk, str(uuid7())[:24], position.get("number", 0), cycle.benefit.kind.value,
             cycle.start_date, cycle.start_date + timedelta(days=cycle.benefit.valid_days - 1),
@@ -240,6 +241,24 @@ def moving(
         return {**going, "result": {"moved": going["moved"]}}, True
 
     return step
+
+
+async def _begun(connection: Connection, cycle_id: UUID, table: str, position: Position) -> Position:
+    """Return where to go on: what was made before, by a job that was stopped, is passed over."""
+    if position:
+        return position
+    # Rows are made in the order of registrants, and an index gives the last one.
+    row = await connection.fetchrow(
+        f"SELECT registrant_id FROM {table} WHERE cycle_id = $1 ORDER BY registrant_id DESC LIMIT 1", cycle_id
+    )
+    if row is None:
+        return position
+    numbered = 0
+    if table == "entitlement":
+        numbered = await connection.fetchval(
+            "SELECT max(number) FROM entitlement WHERE cycle_id = $1", cycle_id
+        )
+    return {"after": str(row["registrant_id"]), "number": numbered}
 
 
 def _after(position: Position) -> UUID:

@@ -19,6 +19,11 @@ from canonical_model.cloudevents import STRUCTURED, parse_http, to_message
 from canonical_model.types import check_data
 from registry.changes import load_policies
 from registry.changes.kinds import CHANGE, TYPES
+from registry.attributes import Catalog
+from registry.programs import ProgramTerms
+from registry.programs.definition import check_rules
+from registry.programs.terms import read
+from registry.rules import compile_rule
 from registry.settings import HubSettings
 from routing.conditions import Condition
 from routing.routes import parse_route
@@ -34,6 +39,18 @@ def examples(language: str, word: str) -> pytest.MarkDecorator:
 @examples("yaml", "route")
 def test_a_route_in_the_pages_is_one_the_hub_reads(block: Block) -> None:
     assert parse_route(block.text, block.place).file.to
+
+
+@examples("yaml", "program")
+def test_a_program_in_the_pages_is_one_the_hub_takes_with_its_rules(block: Block) -> None:
+    catalog = Catalog()
+    terms = read(ProgramTerms, yaml.safe_load(block.text), block.place)
+    check_rules(
+        terms,
+        lambda text, *, target, result, as_of, program=None: compile_rule(
+            text, catalog, target=target, result=result, as_of=as_of, program=program
+        ),
+    )
 
 
 @examples("cel", "condition")

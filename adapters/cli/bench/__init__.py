@@ -13,7 +13,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from adapters.cli.bench import rules, search
+from adapters.cli.bench import cycle, rules, search
 from adapters.cli.bench.path import GOAL_CPU_MS, GOAL_RATE, GOAL_RATIO, Bench, Run
 from adapters.cli.output import ERR, OUT, print_json
 from adapters.cli.serve import run
@@ -24,6 +24,7 @@ from registry.storage.database import database_url, stop_embedded
 class Name(StrEnum):
     """The benchmarks there are."""
 
+    CYCLE = "cycle"
     PATH = "path"
     SEARCH = "search"
     RULES = "rules"
@@ -49,7 +50,9 @@ def bench(
     settings = load_settings()
     broker = settings.broker_url.get_secret_value() if settings.broker_url else None
     try:
-        if name is Name.SEARCH:
+        if name is Name.CYCLE:
+            run(_cycle(database_url(settings), people, as_json))
+        elif name is Name.SEARCH:
             run(_search(database_url(settings), people, as_json))
         elif name is Name.RULES:
             run(_rules(database_url(settings), people, as_json))
@@ -129,6 +132,21 @@ async def _search(database: str, people: int, as_json: bool) -> None:
         "machine": host,
         "settings": {"people": people, "searches": 300},
         "results": list(search.rows(figures, _row)),
+    }
+    if as_json:
+        print_json(document)
+    else:
+        _show(document)
+
+
+async def _cycle(database: str, people: int, as_json: bool) -> None:
+    host = machine()
+    figures = await cycle.measure(database, people, lambda text: ERR.print(f"… {text}", style="dim"))
+    document = {
+        "name": "cycle",
+        "machine": host,
+        "settings": {"people": people},
+        "results": list(cycle.rows(figures, _row)),
     }
     if as_json:
         print_json(document)
