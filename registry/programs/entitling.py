@@ -99,7 +99,10 @@ def snapshot(cycle_id: UUID, rules: Rules, actor: str, outbox: Outbox, *, chunk:
         await cycles.finish(
             connection, cycle_id, actor, outbox, snapshot_at=cycles.now(), beneficiaries=number
         )
-        return {**going, "result": {"beneficiaries": number, "left_out": going["count"] - going["made"]}}, True
+        return {
+            **going,
+            "result": {"beneficiaries": number, "left_out": going["count"] - going["made"]},
+        }, True
 
     return step
 

@@ -17,9 +17,9 @@ from documents import Block
 from adapters.http.security import load_partners
 from canonical_model.cloudevents import STRUCTURED, parse_http, to_message
 from canonical_model.types import check_data
+from registry.attributes import Catalog
 from registry.changes import load_policies
 from registry.changes.kinds import CHANGE, TYPES
-from registry.attributes import Catalog
 from registry.programs import ProgramTerms
 from registry.programs.definition import check_rules
 from registry.programs.terms import read
