@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import platform
+from collections.abc import Awaitable, Callable, Iterable
 from enum import StrEnum
-from typing import Annotated, Any
+from functools import partial
+from typing import Annotated, Any, Final
 
 import psutil
 import typer
@@ -19,6 +21,9 @@ from adapters.cli.output import ERR, OUT, print_json
 from adapters.cli.serve import run
 from registry.settings import load_settings
 from registry.storage.database import database_url, stop_embedded
+
+SEARCHES: Final = 300
+"""Searches of each kind that `hub bench search` makes."""
 
 
 class Name(StrEnum):
@@ -52,16 +57,23 @@ def bench(
     settings = load_settings()
     broker = settings.broker_url.get_secret_value() if settings.broker_url else None
     try:
+        database, given = database_url(settings), {"people": people}
         if name is Name.CYCLE:
-            run(_cycle(database_url(settings), people, as_json))
+            run(_people(name, partial(cycle.measure, database, people), cycle.rows, given, as_json))
         elif name is Name.IMPORT:
-            run(_import(database_url(settings), people, as_json))
+            run(_people(name, partial(importing.measure, database, people), importing.rows, given, as_json))
         elif name is Name.SEARCH:
-            run(_search(database_url(settings), people, as_json))
+            given["searches"] = SEARCHES
+            run(
+                _people(
+                    name, partial(search.measure, database, people, SEARCHES), search.rows, given, as_json
+                )
+            )
         elif name is Name.RULES:
-            run(_rules(database_url(settings), people, as_json))
+            given = {"registrants": people, "rounds": rules.ROUNDS}
+            run(_people(name, partial(rules.measure, database, people), rules.rows, given, as_json))
         else:
-            run(_path(database_url(settings), broker, messages, as_json))
+            run(_path(database, broker, messages, as_json))
     finally:
         stop_embedded()
 
@@ -128,60 +140,21 @@ async def _path(database: str, broker: str | None, messages: int, as_json: bool)
     await asyncio.sleep(0)
 
 
-async def _search(database: str, people: int, as_json: bool) -> None:
+async def _people(
+    name: Name,
+    measured: Callable[[Callable[[str], None]], Awaitable[Any]],
+    rows: Callable[..., Iterable[dict[str, Any]]],
+    settings: dict[str, Any],
+    as_json: bool,
+) -> None:
+    """Measure one of the benchmarks over people and print its document."""
     host = machine()
-    figures = await search.measure(database, people, 300, lambda text: ERR.print(f"… {text}", style="dim"))
+    figures = await measured(lambda text: ERR.print(f"… {text}", style="dim"))
     document = {
-        "name": "search",
-        "machine": host,
-        "settings": {"people": people, "searches": 300},
-        "results": list(search.rows(figures, _row)),
-    }
-    if as_json:
-        print_json(document)
-    else:
-        _show(document)
-
-
-async def _import(database: str, people: int, as_json: bool) -> None:
-    host = machine()
-    figures = await importing.measure(database, people, lambda text: ERR.print(f"… {text}", style="dim"))
-    document = {
-        "name": "import",
-        "machine": host,
-        "settings": {"people": people},
-        "results": list(importing.rows(figures, _row)),
-    }
-    if as_json:
-        print_json(document)
-    else:
-        _show(document)
-
-
-async def _cycle(database: str, people: int, as_json: bool) -> None:
-    host = machine()
-    figures = await cycle.measure(database, people, lambda text: ERR.print(f"… {text}", style="dim"))
-    document = {
-        "name": "cycle",
-        "machine": host,
-        "settings": {"people": people},
-        "results": list(cycle.rows(figures, _row)),
-    }
-    if as_json:
-        print_json(document)
-    else:
-        _show(document)
-
-
-async def _rules(database: str, people: int, as_json: bool) -> None:
-    host = machine()
-    figures = await rules.measure(database, people, lambda text: ERR.print(f"… {text}", style="dim"))
-    settings = {"registrants": people, "rounds": rules.ROUNDS}
-    document = {
-        "name": "rules",
+        "name": name.value,
         "machine": host,
         "settings": settings,
-        "results": list(rules.rows(figures, _row)),
+        "results": list(rows(figures, _row)),
     }
     if as_json:
         print_json(document)
