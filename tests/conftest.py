@@ -35,14 +35,24 @@ def migrated_template(postgres_server: str) -> Iterator[str]:
         postgres.drop(postgres_server, name)
 
 
-@pytest.fixture
-def database_url(postgres_server: str, migrated_template: str) -> Iterator[str]:
-    """The URL of a fresh, migrated database, dropped after the test."""
-    name = postgres.fresh_name()
+@pytest.fixture(scope="session")
+def databases(postgres_server: str, migrated_template: str) -> Iterator[postgres.Stock]:
+    """Fresh, migrated databases, some of them made ahead."""
+    stock = postgres.Stock(postgres_server, migrated_template)
     try:
-        yield postgres.create(postgres_server, name, migrated_template)
+        yield stock
     finally:
-        postgres.drop(postgres_server, name)
+        stock.close()
+
+
+@pytest.fixture
+def database_url(databases: postgres.Stock) -> Iterator[str]:
+    """The URL of a fresh, migrated database, dropped after the test."""
+    url = databases.take()
+    try:
+        yield url
+    finally:
+        databases.give_back(url)
 
 
 @pytest.fixture(scope="session")

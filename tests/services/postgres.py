@@ -7,7 +7,9 @@ import os
 import re
 import secrets
 import tempfile
+from collections import deque
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
@@ -114,3 +116,40 @@ def create(admin: str, name: str, template: str | None = None) -> str:
 def drop(admin: str, name: str) -> None:
     """Drop a database and whoever is still connected to it."""
     run_apart(_execute(admin, f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)'))
+
+
+class Stock:
+    """Copies of a template, made ahead and dropped behind the tests: either takes longer than most tests do."""
+
+    AHEAD = 3
+
+    def __init__(self, admin: str, template: str) -> None:
+        self._admin, self._template = admin, template
+        self._hands = ThreadPoolExecutor(2, thread_name_prefix="databases")
+        self._ready: deque[Future[str]] = deque()
+        self._made: set[str] = set()
+
+    def take(self) -> str:
+        """Return the URL of a database nobody has used."""
+        while len(self._ready) <= self.AHEAD:
+            self._ready.append(self._hands.submit(self._make))
+        return self._ready.popleft().result(120)
+
+    def give_back(self, url: str) -> None:
+        """Drop a database some time soon."""
+        self._hands.submit(self._drop, urlsplit(url).path.lstrip("/"))
+
+    def close(self) -> None:
+        """Drop every database that is left."""
+        self._hands.shutdown(wait=True)
+        for name in list(self._made):
+            self._drop(name)
+
+    def _make(self) -> str:
+        name = fresh_name()
+        self._made.add(name)
+        return create(self._admin, name, self._template)
+
+    def _drop(self, name: str) -> None:
+        drop(self._admin, name)
+        self._made.discard(name)
