@@ -6,12 +6,14 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
+from canonical_model.decision import DecisionSlot
 from canonical_model.entitlement import BenefitKind
 from canonical_model.errors import Refused
 from canonical_model.message import uuid7
 from canonical_model.program import CycleStatus, TargetType
 from registry.programs import cycles
 from registry.programs.cycles import Cycle
+from registry.programs.decisions import ask
 from registry.programs.refusals import CHUNK, STEP_SECONDS, Connection, one_row
 from registry.programs.rules import Rules, RuleSource, Target, placed
 from registry.programs.work import Position, Step
@@ -99,6 +101,9 @@ def snapshot(cycle_id: UUID, rules: Rules, actor: str, outbox: Outbox, *, chunk:
         await cycles.finish(
             connection, cycle_id, actor, outbox, snapshot_at=cycles.now(), beneficiaries=number
         )
+        if (route := cycle.managers.entitlement.route) is not None:
+            slot = DecisionSlot.ENTITLEMENT
+            await ask(connection, slot, route, cycle.program_id, cycle.program, number, outbox, cycle=cycle)
         return {
             **going,
             "result": {"beneficiaries": number, "left_out": going["count"] - going["made"]},
@@ -191,6 +196,11 @@ def _prepare_text(cycle: Cycle, args: list[Any]) -> str:
     benefit, payment = cycle.benefit, cycle.managers.payment
     parts = len(benefit.amounts) + len(benefit.items)
     amount = " + ".join(f"amounts[{number}]" for number in range(1, parts + 1))
+    if cycle.managers.entitlement.route is not None:
+        amount = (
+            "coalesce((SELECT a.amount FROM cycle_amount a WHERE a.cycle_id = $1 "
+            "AND a.registrant_id = cycle_beneficiary.registrant_id), 0)"
+        )
     if benefit.most is not None:
         # A cap only ever lowers.
         amount = f"least({amount}, {benefit.most})"
