@@ -43,6 +43,12 @@ from canonical_model.dates import (
     PartialDate,
     Precision,
 )
+from canonical_model.decision import (
+    DecisionRequest,
+    DecisionResult,
+    DecisionRow,
+    DecisionSlot,
+)
 from canonical_model.enrollment import (
     Enrollment,
     EnrollmentStatus,
@@ -169,6 +175,10 @@ __all__ = [
     "ContactPoint",
     "Cycle",
     "CycleStatus",
+    "DecisionRequest",
+    "DecisionResult",
+    "DecisionRow",
+    "DecisionSlot",
     "Defect",
     "Enrollment",
     "EnrollmentStatus",

@@ -14,6 +14,7 @@ from pydantic_core import ErrorDetails, SchemaValidator
 from canonical_model.base import CanonicalModel
 from canonical_model.civil_event import CivilEvent
 from canonical_model.consent import Consent
+from canonical_model.decision import DecisionRequest, DecisionResult
 from canonical_model.enrollment import Enrollment
 from canonical_model.entitlement import Entitlement
 from canonical_model.errors import Refused
@@ -32,6 +33,8 @@ MESSAGE_TYPES: Final[Mapping[str, type[CanonicalModel]]] = MappingProxyType(
         "org.openspp.civil_event.registered.v1": CivilEvent,
         "org.openspp.consent.changed.v1": Consent,
         "org.openspp.cycle.changed.v1": Cycle,
+        "org.openspp.decision.requested.v1": DecisionRequest,
+        "org.openspp.decision.result.v1": DecisionResult,
         "org.openspp.enrollment.changed.v1": Enrollment,
         "org.openspp.entitlement.issued.v1": Entitlement,
         "org.openspp.entitlement.changed.v1": Entitlement,

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, ClassVar, Final
 from uuid import UUID
 
@@ -28,6 +29,7 @@ PERSON: Final = "org.openspp.person.upserted.v1"
 HOUSEHOLD: Final = "org.openspp.household.upserted.v1"
 CIVIL_EVENT: Final = "org.openspp.civil_event.registered.v1"
 PAYMENT_RESULT: Final = "org.openspp.payment.result.v1"
+DECISION: Final = "org.openspp.decision.result.v1"
 _PROBE_SECONDS: Final = 10.0
 
 
@@ -83,7 +85,8 @@ class RegistryConnector:
             PERSON: people.upsert,
             HOUSEHOLD: people.upsert_group,
             CIVIL_EVENT: people.record_event,
-            PAYMENT_RESULT: self._apply_result,
+            PAYMENT_RESULT: partial(self._apply, "apply_result"),
+            DECISION: partial(self._apply, "apply_decision"),
         }
         apply = takers.get(message.type)
         if apply is None:
@@ -126,8 +129,14 @@ class RegistryConnector:
         """Return nothing: the people store has no callbacks."""
         return ()
 
-    async def _apply_result(
-        self, result: Mapping[str, Any], *, source: str, message_id: UUID, at: datetime | None = None
+    async def _apply(
+        self,
+        what: str,
+        result: Mapping[str, Any],
+        *,
+        source: str,
+        message_id: UUID,
+        at: datetime | None = None,
     ) -> Applied:
         if self._programs is None:
             raise ConfigError(
@@ -135,7 +144,8 @@ class RegistryConnector:
                 code="programs-service-missing",
                 remedy="Start the worker with `hub serve`, or send results of payments to another target.",
             )
-        return await self._programs.apply_result(result, source=source, message_id=message_id, at=at)
+        taker: Callable[..., Awaitable[Applied]] = getattr(self._programs, what)
+        return await taker(result, source=source, message_id=message_id, at=at)
 
     def _ready(self) -> People:
         if self._people is None:

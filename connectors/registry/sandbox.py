@@ -114,6 +114,12 @@ class RegistrySandbox:
         """Take the result of a payment."""
         return await self._take(result, message_id)
 
+    async def apply_decision(
+        self, result: Mapping[str, Any], *, source: str, message_id: UUID, at: datetime | None = None
+    ) -> Done:
+        """Take what an outside service decided."""
+        return await self._take(result, message_id)
+
     async def was_applied(self, message_id: UUID) -> bool:
         """Say whether a message took effect."""
         self._alive()

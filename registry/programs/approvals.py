@@ -58,12 +58,17 @@ async def submit(jobs: JobStore, connection: Connection, cycle_id: UUID, actor: 
         )
     job = await cycles.start(jobs, connection, cycle_id, "submit", {CycleStatus.DRAFT}, actor, as_maker=True)
     if cycle.work != "submit":
-        needed = [
-            {"role": step.role}
-            for step in cycle.managers.approval.steps
-            if (not step.above or cycle.total > step.above)
-            and (not step.above_each or cycle.largest > step.above_each)
-        ]
+        route = cycle.managers.approval.route
+        needed = (
+            [{"role": f"route:{route}"}]
+            if route is not None
+            else [
+                {"role": step.role}
+                for step in cycle.managers.approval.steps
+                if (not step.above or cycle.total > step.above)
+                and (not step.above_each or cycle.largest > step.above_each)
+            ]
+        )
         await connection.execute(
             "UPDATE cycle SET round = round + 1, steps = $2 WHERE id = $1", cycle_id, needed
         )

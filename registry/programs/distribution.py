@@ -26,24 +26,24 @@ SINGLE: Final = "org.openspp.payment.instructed.v1"
 SINGLES: Final = 2000
 """Payments of one batch where each is a message of its own."""
 _FIRST: Final = UUID(int=0)
+_BOUND: Final = """
+SELECT registrant_id FROM entitlement
+WHERE cycle_id = $1 AND registrant_id > $2 AND state = 'approved' AND held IS NULL AND kind = 'cash'
+ORDER BY registrant_id OFFSET $3 LIMIT 1
+"""
+_LAST: Final = UUID(int=2**128 - 1)
 _PAY: Final = """
-WITH due AS MATERIALIZED (
-    SELECT id, registrant_id, recipient_id, amount + topped - paid AS amount, tries + 1 AS try FROM entitlement
-    WHERE cycle_id = $1 AND registrant_id > $2 AND state = 'approved' AND held IS NULL AND kind = 'cash'
-    ORDER BY registrant_id LIMIT $3
+WITH moved AS (
+    UPDATE entitlement SET state = 'sent_to_provider', tries = tries + 1, updated_at = now()
+    WHERE cycle_id = $1 AND registrant_id > $2 AND registrant_id <= $3 AND state = 'approved' AND held IS NULL AND kind = 'cash'
+    RETURNING id, registrant_id, recipient_id, amount + topped - paid AS amount, tries
 ), made AS (
     INSERT INTO payment (id, batch_id, entitlement_id, try, recipient_id, amount, state, sent_at)
-    SELECT ($4 || lpad(to_hex(row_number() OVER (ORDER BY registrant_id)), 12, '0'))::uuid, $5, id, try, recipient_id, amount,
-        $6, CASE WHEN $6 = 'sent' THEN now() END
-    FROM due ORDER BY registrant_id
-    RETURNING id, entitlement_id, recipient_id, amount
-), moved AS (
-    UPDATE entitlement e SET state = 'sent_to_provider', tries = e.tries + 1, updated_at = now() FROM due d WHERE e.id = d.id
-    RETURNING 1
+    SELECT ($4 || lpad(to_hex(row_number() OVER (ORDER BY registrant_id)), 12, '0'))::uuid, $5, id, tries, recipient_id,
+        amount, $6, CASE WHEN $6 = 'sent' THEN now() END
+    FROM moved RETURNING amount
 )
-SELECT (SELECT registrant_id FROM due ORDER BY registrant_id DESC LIMIT 1) AS last, count(*) AS count,
-    sum(amount)::bigint AS ordered, (SELECT count(*) FROM moved) AS moved
-FROM made
+SELECT count(*) AS count, sum(amount)::bigint AS ordered FROM made
 """
 # Whoever died or was merged since the snapshot is not paid; events that come later hold by `holds.on_registrant_status`.
 _GONE: Final = """
@@ -104,12 +104,13 @@ async def _batch(
     after = UUID(position["after"]) if "after" in position else _FIRST
     if after == _FIRST:
         await connection.execute(_GONE, cycle.id, timeout=STEP_SECONDS)
+    upto = await connection.fetchval(_BOUND, cycle.id, after, rows - 1, timeout=STEP_SECONDS) or _LAST
     row = await one_row(
         connection,
         _PAY,
         cycle.id,
         after,
-        rows,
+        upto,
         str(uuid7())[:24],
         batch_id,
         "sent" if single else "issued",
@@ -125,10 +126,10 @@ async def _batch(
     messages = [message] if message is not None else await _singles(connection, cycle, batch_id)
     await outbox.write(connection, messages, route=payment.route, needed=True)
     return {
-        "after": str(row["last"]), "batches": position.get("batches", 0) + 1,
+        "after": str(upto), "batches": position.get("batches", 0) + 1,
         "payments": position.get("payments", 0) + row["count"], "count": position.get("count", 0) + row["count"],
         "ordered": position.get("ordered", 0) + row["ordered"],
-    }, row["count"] == rows  # fmt: skip
+    }, upto != _LAST  # fmt: skip
 
 
 def batch_message(cycle: Cycle, batch_id: UUID, version: int, count: int, ordered: int) -> Message:

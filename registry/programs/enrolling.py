@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime
 from typing import Any, Final
 from uuid import UUID
 
+from canonical_model.decision import DecisionSlot
 from canonical_model.enrollment import Enrollment, EnrollmentStatus
 from canonical_model.errors import Refused
 from canonical_model.message import Message
@@ -15,6 +16,7 @@ from canonical_model.program import ProgramStatus, TargetType
 from canonical_model.registrant import RegistrantRef
 from canonical_model.types import to_data
 from registry.audit import AuditEvent, insert_many
+from registry.programs.decisions import ASKED, ask
 from registry.programs.definition import Program, wrong_state
 from registry.programs.refusals import CHUNK, STEP_SECONDS, Connection, one_row
 from registry.programs.rules import Rules, RuleSource, Target, placed
@@ -37,12 +39,12 @@ WHERE r.kind = $2 AND r.status = 'active' AND ({rule})
 """
 _ENROLL: Final = """
 INSERT INTO enrollment (program_id, registrant_id, state, enrollment_date, cause, reason, actor)
-SELECT $1, r.id, 'enrolled', $5, 'rule', 'eligible', $6 FROM registrant r
+SELECT $1, r.id, {state}, $5, 'rule', {reason}, $6 FROM registrant r
 WHERE r.id > $2 AND r.id <= $3 AND r.kind = $4 AND r.status = 'active' AND {rule}
 ORDER BY r.id
-ON CONFLICT (program_id, registrant_id) DO UPDATE SET state = 'enrolled', enrollment_date = excluded.enrollment_date,
-    since = now(), cause = 'rule', reason = 'eligible', actor = excluded.actor
-WHERE enrollment.cause = 'rule' AND enrollment.state IN ('draft', 'not_eligible')
+ON CONFLICT (program_id, registrant_id) DO UPDATE SET state = excluded.state, enrollment_date = excluded.enrollment_date,
+    since = now(), cause = 'rule', reason = excluded.reason, actor = excluded.actor
+WHERE enrollment.cause = 'rule' AND enrollment.state IN ('draft', 'not_eligible') AND enrollment.reason IS DISTINCT FROM 'asked'
 """
 _ENROLL_LIST: Final = """
 WITH asked AS (SELECT DISTINCT id FROM unnest($2::uuid[]) AS t (id)),
@@ -112,7 +114,9 @@ async def preview(
     return dict(row)
 
 
-def by_rule(program: Callable[[Connection], Any], rules: Rules, actor: str, *, chunk: int = CHUNK) -> Step:
+def by_rule(
+    program: Callable[[Connection], Any], rules: Rules, actor: str, outbox: Outbox, *, chunk: int = CHUNK
+) -> Step:
     """Return the step that enrolls everybody eligible, a range of registrants at a time, and then looks for duplicates.
 
     What a person decided (paused, exited, refused) stays; whoever is enrolled already stays as they are.
@@ -124,40 +128,69 @@ def by_rule(program: Callable[[Connection], Any], rules: Rules, actor: str, *, c
             raise wrong_state(found, "enroll")
         day = date.fromisoformat(position["day"]) if "day" in position else _today()
         if "enrolled" in position and position.get("last"):
-            return await _deduplicated(connection, found, position, day, actor)
+            return await _deduplicated(connection, found, position, day, actor, outbox)
         after = UUID(position["after"]) if "after" in position else _FIRST
         upto = await connection.fetchval(
             "SELECT id FROM registrant WHERE id > $1 ORDER BY id OFFSET $2 LIMIT 1", after, chunk - 1
         )
         args: list[Any] = [found.id, after, upto or _LAST, found.target_type.value, day, actor]
+        how = (
+            {"state": "'enrolled'", "reason": "'eligible'"}
+            if found.managers.eligibility.route is None
+            else {"state": "'draft'", "reason": f"'{ASKED}'"}
+        )
         source = await rules(connection)
         rule = source(
             found.eligibility, target=_target(found), result="condition", as_of=day, program=found.code
         )
-        done = await connection.execute(_ENROLL.format(rule=placed(rule, args)), *args, timeout=STEP_SECONDS)
+        done = await connection.execute(
+            _ENROLL.format(rule=placed(rule, args), **how), *args, timeout=STEP_SECONDS
+        )
         enrolled = position.get("enrolled", 0) + int(done.split()[-1])
         going = {
             "day": day.isoformat(), "after": str(upto or _LAST), "enrolled": enrolled,
             "count": enrolled, "last": upto is None,
         }  # fmt: skip
         if upto is None:
-            return await _deduplicated(connection, found, going, day, actor)
+            return await _deduplicated(connection, found, going, day, actor, outbox)
         return going, False
 
     return step
 
 
 async def _deduplicated(
-    connection: Connection, program: Program, position: Position, day: date, actor: str
+    connection: Connection, program: Program, position: Position, day: date, actor: str, outbox: Outbox
 ) -> tuple[Position, bool]:
+    managers, found = program.managers, position["enrolled"]
+    if managers.eligibility.route is not None:
+        asked = await ask(
+            connection,
+            DecisionSlot.ELIGIBILITY,
+            managers.eligibility.route,
+            program.id,
+            program.code,
+            found,
+            outbox,
+        )
+        return {
+            **position,
+            "result": {"asked": found, "decision": None if asked is None else str(asked)},
+        }, True
+    if managers.deduplication.route is not None:
+        number = await connection.fetchval(
+            "SELECT count(*) FROM enrollment WHERE program_id = $1 AND state = 'enrolled'", program.id
+        )
+        route = managers.deduplication.route
+        await ask(connection, DecisionSlot.DEDUPLICATION, route, program.id, program.code, number, outbox)
+        return {**position, "result": {"enrolled": found, "asked": number}}, True
     twice = await deduplicate(connection, program, day, actor)
-    return {**position, "result": {"enrolled": position["enrolled"] - twice, "duplicated": twice}}, True
+    return {**position, "result": {"enrolled": found - twice, "duplicated": twice}}, True
 
 
 async def deduplicate(connection: Connection, program: Program, day: date, actor: str) -> int:
     """Mark as duplicated who shares a member, or a household, with somebody enrolled before them; return how many."""
     kind = program.managers.deduplication.builtin
-    if kind == "none":
+    if kind is None or kind == "none":
         return 0
     if program.target_type is TargetType.GROUP:
         text = _TWICE.format(shared="m.member_id", own="group_id", join="")

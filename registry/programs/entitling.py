@@ -6,31 +6,37 @@ from datetime import datetime, timedelta
 from typing import Any, Final
 from uuid import UUID
 
+from canonical_model.decision import DecisionSlot
 from canonical_model.entitlement import BenefitKind
 from canonical_model.errors import Refused
 from canonical_model.message import uuid7
 from canonical_model.program import CycleStatus, TargetType
 from registry.programs import cycles
 from registry.programs.cycles import Cycle
-from registry.programs.refusals import CHUNK, STEP_SECONDS, Connection, one_row
+from registry.programs.decisions import ask
+from registry.programs.refusals import CHUNK, STEP_SECONDS, Connection
 from registry.programs.rules import Rules, RuleSource, Target, placed
 from registry.programs.work import Position, Step
 from registry.storage.outbox import Outbox
 
 _FIRST: Final = UUID(int=0)
+_LAST: Final = UUID(int=2**128 - 1)
+# A chunk is a range of registrants, so that both sides of a join are read in the order of their keys.
+_BOUND: Final = {
+    "enrollment": "SELECT registrant_id FROM enrollment WHERE program_id = $1 AND registrant_id > $2 "
+    "ORDER BY registrant_id OFFSET $3 LIMIT 1",
+    "cycle_beneficiary": "SELECT registrant_id FROM cycle_beneficiary WHERE cycle_id = $1 AND registrant_id > $2 "
+    "ORDER BY registrant_id OFFSET $3 LIMIT 1",
+    "entitlement": "SELECT registrant_id FROM entitlement WHERE cycle_id = $1 AND registrant_id > $2 "
+    "ORDER BY registrant_id OFFSET $3 LIMIT 1",
+}
 _SNAPSHOT: Final = """
-WITH due AS MATERIALIZED (
-    SELECT registrant_id FROM enrollment WHERE program_id = $1 AND state = 'enrolled' AND registrant_id > $2 AND since <= $5
-    ORDER BY registrant_id LIMIT $3
-), made AS (
-    INSERT INTO cycle_beneficiary (cycle_id, registrant_id, version, area_id, members, recipient_id, amounts)
-    SELECT $4, r.id, r.version, r.area_id, {members}, {recipient}, ARRAY[{amounts}]::bigint[]
-    FROM due d JOIN registrant r ON r.id = d.registrant_id {group}
-    WHERE r.status = 'active' AND {rule}
-    ORDER BY r.id RETURNING 1
-)
-SELECT (SELECT registrant_id FROM due ORDER BY registrant_id DESC LIMIT 1) AS last, (SELECT count(*) FROM due) AS due,
-    (SELECT count(*) FROM made) AS made
+INSERT INTO cycle_beneficiary (cycle_id, registrant_id, version, area_id, members, recipient_id, amounts)
+SELECT $4, r.id, r.version, r.area_id, {members}, {recipient}, ARRAY[{amounts}]::bigint[]
+FROM enrollment e JOIN registrant r ON r.id = e.registrant_id {group}
+WHERE e.program_id = $1 AND e.state = 'enrolled' AND e.since <= $5 AND e.registrant_id > $2 AND e.registrant_id <= $3
+    AND r.id > $2 AND r.id <= $3 AND r.status = 'active' AND {rule}
+ORDER BY r.id
 """
 # Who of a group receives: its principal recipient of that day, else its head, if alive.
 _GROUP: Final = """
@@ -42,32 +48,24 @@ LEFT JOIN LATERAL (
 ) g ON true
 """
 _PREPARE: Final = """
-WITH due AS MATERIALIZED (
-    SELECT registrant_id, recipient_id, amounts, {amount} AS amount FROM cycle_beneficiary
-    WHERE cycle_id = $1 AND registrant_id > $2 ORDER BY registrant_id LIMIT $3
-), counted AS (
-    SELECT *, row_number() OVER (ORDER BY registrant_id) AS n FROM due WHERE amount > 0
-), made AS (
-    INSERT INTO entitlement (id, cycle_id, registrant_id, recipient_id, number, kind, amount, items, held, held_until,
-        valid_from, valid_until)
-    SELECT ($4 || lpad(to_hex(d.n), 12, '0'))::uuid, $1, d.registrant_id, d.recipient_id, $5 + d.n, $6,
-        {money}, {items}, {held}, {until}, $7, $8
-    FROM counted d {verified}
-    ORDER BY d.n
-    RETURNING amount
-)
-SELECT (SELECT registrant_id FROM due ORDER BY registrant_id DESC LIMIT 1) AS last, (SELECT count(*) FROM due) AS due,
-    (SELECT count(*) FROM counted) AS numbered, (SELECT count(*) FROM made) AS made,
-    (SELECT coalesce(sum(amount), 0)::bigint FROM made) AS total, (SELECT coalesce(max(amount), 0) FROM made) AS largest
+INSERT INTO entitlement (id, cycle_id, registrant_id, recipient_id, number, kind, amount, items, held, held_until,
+    valid_from, valid_until)
+SELECT ($4 || lpad(to_hex(d.n), 12, '0'))::uuid, $1, d.registrant_id, d.recipient_id, $5 + d.n, $6,
+    {money}, {items}, {held}, {until}, $7, $8
+FROM (
+    SELECT registrant_id, recipient_id, amounts, {amount} AS amount, row_number() OVER (ORDER BY registrant_id) AS n
+    FROM cycle_beneficiary WHERE cycle_id = $1 AND registrant_id > $2 AND registrant_id <= $3 AND {amount} > 0
+) d {verified}
+"""
+_SUMS: Final = """
+UPDATE cycle c SET entitlements = s.number, total = s.total, largest = s.largest
+FROM (SELECT count(*) AS number, coalesce(sum(amount), 0)::bigint AS total, coalesce(max(amount), 0) AS largest
+    FROM entitlement WHERE cycle_id = $1 AND state = 'draft') s
+WHERE c.id = $1
 """
 _MOVE: Final = """
-WITH due AS MATERIALIZED (
-    SELECT id, registrant_id FROM entitlement WHERE cycle_id = $1 AND registrant_id > $2 ORDER BY registrant_id LIMIT $3
-), moved AS (
-    UPDATE entitlement e SET state = $4, updated_at = now() FROM due d WHERE e.id = d.id AND e.state = ANY ($5) RETURNING 1
-)
-SELECT (SELECT registrant_id FROM due ORDER BY registrant_id DESC LIMIT 1) AS last, (SELECT count(*) FROM due) AS due,
-    (SELECT count(*) FROM moved) AS moved
+UPDATE entitlement SET state = $4, updated_at = now()
+WHERE cycle_id = $1 AND registrant_id > $2 AND registrant_id <= $3 AND state = ANY ($5)
 """
 _MOST_TOTAL: Final = 2**53 - 1
 
@@ -82,16 +80,12 @@ def snapshot(cycle_id: UUID, rules: Rules, actor: str, outbox: Outbox, *, chunk:
         position = await _begun(connection, cycle_id, "cycle_beneficiary", position)
         # Whoever is enrolled after this instant waits for the next cycle.
         began = position.get("began") or cycles.now().isoformat()
-        args: list[Any] = [
-            cycle.program_id, _after(position), chunk, cycle_id, datetime.fromisoformat(began),
-        ]  # fmt: skip
+        upto, last = await _bound(connection, "enrollment", cycle.program_id, position, chunk)
+        args: list[Any] = [cycle.program_id, _after(position), upto, cycle_id, datetime.fromisoformat(began)]
         text = _snapshot_text(cycle, await rules(connection), args)
-        row = await one_row(connection, text, *args, within=STEP_SECONDS)
-        going = {
-            "began": began, "after": str(row["last"]), "count": position.get("count", 0) + row["due"],
-            "made": position.get("made", 0) + row["made"],
-        }  # fmt: skip
-        if row["due"] == chunk:
+        made = _number(await connection.execute(text, *args, timeout=STEP_SECONDS))
+        going = {"began": began, "after": str(upto), "count": position.get("count", 0) + made}
+        if not last:
             return going, False
         number = await connection.fetchval(
             "SELECT count(*) FROM cycle_beneficiary WHERE cycle_id = $1", cycle_id
@@ -99,10 +93,10 @@ def snapshot(cycle_id: UUID, rules: Rules, actor: str, outbox: Outbox, *, chunk:
         await cycles.finish(
             connection, cycle_id, actor, outbox, snapshot_at=cycles.now(), beneficiaries=number
         )
-        return {
-            **going,
-            "result": {"beneficiaries": number, "left_out": going["count"] - going["made"]},
-        }, True
+        if (route := cycle.managers.entitlement.route) is not None:
+            slot = DecisionSlot.ENTITLEMENT
+            await ask(connection, slot, route, cycle.program_id, cycle.program, number, outbox, cycle=cycle)
+        return {**going, "count": number, "result": {"beneficiaries": number}}, True
 
     return step
 
@@ -151,26 +145,17 @@ def prepare(cycle_id: UUID, actor: str, outbox: Outbox, *, chunk: int = CHUNK) -
         if cycle.prepared_at is not None:
             return {**position, "result": {"entitlements": cycle.entitlements, "total": cycle.total}}, True
         position = await _begun(connection, cycle_id, "entitlement", position)
+        upto, last = await _bound(connection, "cycle_beneficiary", cycle_id, position, chunk)
         args: list[Any] = [
-            cycle_id, _after(position), chunk, str(uuid7())[:24], position.get("number", 0), cycle.benefit.kind.value,
+            cycle_id, _after(position), upto, str(uuid7())[:24], position.get("number", 0), cycle.benefit.kind.value,
             cycle.start_date, cycle.start_date + timedelta(days=cycle.benefit.valid_days - 1),
         ]  # fmt: skip
-        row = await one_row(connection, _prepare_text(cycle, args), *args, within=STEP_SECONDS)
-        going = {
-            "after": str(row["last"]), "number": position.get("number", 0) + row["numbered"],
-            "count": position.get("count", 0) + row["due"],
-        }  # fmt: skip
-        if row["made"]:
-            await connection.execute(
-                "UPDATE cycle SET entitlements = entitlements + $2, total = total + $3, largest = greatest(largest, $4) "
-                "WHERE id = $1",
-                cycle_id,
-                row["made"],
-                row["total"],
-                row["largest"],
-            )
-        if row["due"] == chunk:
+        made = _number(await connection.execute(_prepare_text(cycle, args), *args, timeout=STEP_SECONDS))
+        number = position.get("number", 0) + made
+        going = {"after": str(upto), "number": number, "count": number}
+        if not last:
             return going, False
+        await connection.execute(_SUMS, cycle_id, timeout=STEP_SECONDS)
         done = await cycles.finish(connection, cycle_id, actor, outbox, prepared_at=cycles.now())
         if done.total > _MOST_TOTAL:
             raise Refused(
@@ -191,6 +176,11 @@ def _prepare_text(cycle: Cycle, args: list[Any]) -> str:
     benefit, payment = cycle.benefit, cycle.managers.payment
     parts = len(benefit.amounts) + len(benefit.items)
     amount = " + ".join(f"amounts[{number}]" for number in range(1, parts + 1))
+    if cycle.managers.entitlement.route is not None:
+        amount = (
+            "coalesce((SELECT a.amount FROM cycle_amount a WHERE a.cycle_id = $1 "
+            "AND a.registrant_id = cycle_beneficiary.registrant_id), 0)"
+        )
     if benefit.most is not None:
         # A cap only ever lowers.
         amount = f"least({amount}, {benefit.most})"
@@ -233,12 +223,11 @@ def moving(
 
     async def step(connection: Connection, position: Position) -> tuple[Position, bool]:
         await cycles.get(connection, cycle_id, lock=True)
-        row = await one_row(connection, _MOVE, cycle_id, _after(position), chunk, to, of, within=STEP_SECONDS)
-        going = {
-            "after": str(row["last"]), "count": position.get("count", 0) + row["due"],
-            "moved": position.get("moved", 0) + row["moved"],
-        }  # fmt: skip
-        if row["due"] == chunk:
+        upto, last = await _bound(connection, "entitlement", cycle_id, position, chunk)
+        done = await connection.execute(_MOVE, cycle_id, _after(position), upto, to, of, timeout=STEP_SECONDS)
+        moved = position.get("moved", 0) + _number(done)
+        going = {"after": str(upto), "count": moved, "moved": moved}
+        if not last:
             return going, False
         await cycles.finish(connection, cycle_id, actor, outbox, state)
         return {**going, "result": {"moved": going["moved"]}}, True
@@ -264,6 +253,18 @@ async def _begun(connection: Connection, cycle_id: UUID, table: str, position: P
     return {"after": str(row["registrant_id"]), "number": numbered}
 
 
+async def _bound(
+    connection: Connection, table: str, of: UUID, position: Position, chunk: int
+) -> tuple[UUID, bool]:
+    """Return the last registrant of the next chunk, and whether there is nothing behind it."""
+    found = await connection.fetchval(_BOUND[table], of, _after(position), chunk - 1)
+    return (_LAST, True) if found is None else (found, False)
+
+
+def _number(status: str) -> int:
+    return int(status.rsplit(maxsplit=1)[-1])
+
+
 def _after(position: Position) -> UUID:
     found = position.get("after")
-    return _FIRST if found in (None, "None") else UUID(found)
+    return _FIRST if found is None else UUID(found)

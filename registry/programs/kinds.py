@@ -6,13 +6,15 @@ from collections.abc import Mapping
 from typing import Any, Final
 from uuid import UUID
 
+from canonical_model.decision import DecisionSlot
 from canonical_model.program import CycleStatus
 from registry.jobs import Handler, JobContext, Kinds
 from registry.programs import closing, cycles, definition, enrolling, entitling
+from registry.programs.decisions import ask
 from registry.programs.distribution import distributing
 from registry.programs.refusals import CHUNK, Connection
 from registry.programs.rules import Rules, declared
-from registry.programs.work import Operation, drive
+from registry.programs.work import Operation, Position, Step, drive
 from registry.storage.outbox import Outbox
 
 ENROLL: Final = "program.enroll"
@@ -26,7 +28,9 @@ def operation(
     if kind == ENROLL:
         code = params["program"]
         return Operation(
-            enrolling.by_rule(lambda connection: definition.get(connection, code), rules, actor, chunk=chunk),
+            enrolling.by_rule(
+                lambda connection: definition.get(connection, code), rules, actor, outbox, chunk=chunk
+            ),
             _nothing,
         )
     cycle_id = UUID(params["cycle"])
@@ -45,7 +49,11 @@ def operation(
     if kind == "cycle.distribute":
         return Operation(distributing(cycle_id, actor, outbox), stop)
     if kind == "cycle.submit":
-        return moving(["draft"], "pending_validation", CycleStatus.TO_APPROVE)
+        return Operation(
+            approvals_asked(
+                moving(["draft"], "pending_validation", CycleStatus.TO_APPROVE).step, cycle_id, outbox
+            )
+        )
     if kind == "cycle.approve":
         return moving(["pending_validation"], "approved")
     if kind == "cycle.reject":
@@ -68,6 +76,33 @@ def program_kinds(outbox: Outbox, rules: Rules = declared, *, chunk: int = CHUNK
         return handle
 
     return {kind: handler(kind) for kind in (ENROLL, *(f"cycle.{name}" for name in CYCLE))}
+
+
+def approvals_asked(step: Step, cycle_id: UUID, outbox: Outbox) -> Step:
+    """Return a step that asks the service that approves, if one does, once the cycle waits for it."""
+
+    async def asking(connection: Connection, position: Position) -> tuple[Position, bool]:
+        going, done = await step(connection, position)
+        cycle = await cycles.get(connection, cycle_id) if done else None
+        if cycle is not None and (route := cycle.managers.approval.route) is not None:
+            # Of an earlier round it is not asked any more.
+            await connection.execute(
+                "UPDATE decision_request SET closed_at = now() WHERE cycle_id = $1 AND slot = 'approval' AND closed_at IS NULL",
+                cycle_id,
+            )
+            await ask(
+                connection,
+                DecisionSlot.APPROVAL,
+                route,
+                cycle.program_id,
+                cycle.program,
+                1,
+                outbox,
+                cycle=cycle,
+            )
+        return going, done
+
+    return asking
 
 
 async def _nothing(connection: Connection) -> None:

@@ -14,6 +14,7 @@ from canonical_model.person import Person
 from canonical_model.types import to_data
 from registry.audit import AuditEvent, insert_many
 from registry.people.record import Record
+from registry.programs import decisions
 from registry.programs.distribution import instruction
 from registry.programs.refusals import STEP_SECONDS, transaction
 from registry.storage.database import database_errors
@@ -36,11 +37,15 @@ class BatchRows:
         self._pool, self._vault = pool, vault
 
     async def stream(self, claim: str) -> AsyncIterator[dict[str, Any]]:
-        """Yield each payment of a batch as the data of a canonical `PaymentInstruction`.
+        """Yield each payment of a batch as the data of a canonical `PaymentInstruction`, each registrant of a question by its id.
 
         With the first fetch the payments count as sent, and nothing can be taken out any more. Raises `Refused`:
         `batch-claim-unknown`, `batch-superseded` when rows were taken out and a later message orders the rest.
         """
+        if claim.startswith("decision/"):
+            async for asked in decisions.rows(self._pool, claim):
+                yield asked
+            return
         batch_id, version = _read(claim)
         async with transaction(self._pool, "fetching the rows of a batch") as connection:
             batch = await connection.fetchrow(

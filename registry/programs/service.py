@@ -15,6 +15,7 @@ import orjson
 from asyncpg.pool import PoolConnectionProxy
 from pydantic import ValidationError
 
+from canonical_model.decision import DecisionResult, DecisionSlot
 from canonical_model.errors import HubError, Refused
 from canonical_model.money import Money
 from canonical_model.payment import PaymentResult, PaymentStatus
@@ -24,6 +25,7 @@ from registry.programs import (
     approvals,
     closing,
     cycles,
+    decisions,
     definition,
     disputes,
     enrolling,
@@ -230,6 +232,14 @@ class Programs:
         """Make the entitlements of a cycle; return the job. Raises `Refused` (`cycle-incomplete`) before its snapshot is done."""
         async with self._do("preparing a cycle") as connection:
             cycle = await cycles.get(connection, cycle_id, lock=True)
+            if cycle.snapshot_at is not None and not await decisions.answered(
+                connection, cycle_id, DecisionSlot.ENTITLEMENT
+            ):
+                raise Refused(
+                    f"The service that says the amounts of cycle {cycle.name} has not answered for everybody. Nothing was prepared.",
+                    code="cycle-incomplete",
+                    remedy="Look where the question is (`hub messages list`), then try again.",
+                )
             if cycle.snapshot_at is None:
                 raise Refused(
                     f"The snapshot of cycle {cycle.name} is not done. Nothing was prepared.",
@@ -428,6 +438,28 @@ class Programs:
                 remedy="Correct the mapping that made the message, then replay it.",
             )
         return await self._results.submit(Said(message_id, checked))
+
+    async def apply_decision(
+        self, result: Mapping[str, Any], *, source: str, message_id: UUID, at: datetime | None = None
+    ) -> Done:
+        """Apply a canonical `DecisionResult`, once per message id; what follows from it is a job.
+
+        Raises `Refused` (`decision-invalid`) for data of another shape, and what `decisions.apply` says.
+        """
+        try:
+            checked = DecisionResult.model_validate_json(orjson.dumps(dict(result)))
+        except (ValidationError, TypeError):
+            checked = None
+        if checked is None:
+            raise Refused(
+                f"The data of message {message_id} is no canonical result of a decision. Nothing was changed.",
+                code="decision-invalid",
+                remedy="Correct the mapping that made the message, then replay it.",
+            )
+        done, _ = await self._one(
+            "applying a decision", decisions.apply, message_id, checked, self._jobs, self._outbox
+        )
+        return done
 
     async def apply_results(self, said: Sequence[Said]) -> list[Done]:
         """Apply many results in one transaction."""

@@ -68,23 +68,38 @@ class Benefit(_Part):
         return self
 
 
-class Eligibility(_Part):
-    """Who may be in: the program's rule; with `each_cycle` a cycle asks it again of those enrolled."""
+class _Slot(_Part):
+    """A part of the work: built in, or an outside service behind a route."""
 
-    builtin: Literal["rule"] = "rule"
+    route: Code | None = None
+
+    @model_validator(mode="after")
+    def _is_one_of_both(self) -> Self:
+        if self.route is not None and getattr(self, "builtin", None) is not None:
+            raise PydanticCustomError("manager_slot", "A slot is either builtin or a route")
+        return self
+
+
+class Eligibility(_Slot):
+    """Who may be in: the program's rule, or whom of those it takes a service agrees to.
+
+    With `each_cycle` a cycle asks the rule again of those enrolled.
+    """
+
+    builtin: Literal["rule"] | None = None
     each_cycle: bool = True
 
 
-class Deduplication(_Part):
+class Deduplication(_Slot):
     """Who would be in twice: `one_per_person` for groups that share a member, `one_per_household` for individuals."""
 
-    builtin: Literal["none", "one_per_person", "one_per_household"] = "none"
+    builtin: Literal["none", "one_per_person", "one_per_household"] | None = None
 
 
-class EntitlementManager(_Part):
-    """How much each gets: the benefit's rules."""
+class EntitlementManager(_Slot):
+    """How much each gets: the benefit's rules, or what a service says, capped as the benefit says."""
 
-    builtin: Literal["benefit"] = "benefit"
+    builtin: Literal["benefit"] | None = None
 
 
 class ApprovalStep(_Part):
@@ -97,10 +112,10 @@ class ApprovalStep(_Part):
     """Only for cycles with an entitlement above this, in minor units."""
 
 
-class Approval(_Part):
+class Approval(_Slot):
     """Who agrees to a cycle, in this order; at least one step always holds."""
 
-    builtin: Literal["steps"] = "steps"
+    builtin: Literal["steps"] | None = None
     steps: tuple[ApprovalStep, ...] = Field(
         default=(ApprovalStep(role="approver"),), min_length=1, max_length=10
     )
@@ -121,11 +136,10 @@ class PaymentForm(StrEnum):
     SINGLE = "single"
 
 
-class Payment(_Part):
+class Payment(_Slot):
     """How people are paid: one message for many or one for each, by any route or the one named."""
 
     builtin: PaymentForm | None = None
-    route: Code | None = None
     form: PaymentForm = PaymentForm.BATCH
     rows: int = Field(default=100_000, ge=1, le=1_000_000)
     """Payments of one batch, at most."""
@@ -134,22 +148,19 @@ class Payment(_Part):
     grace_days: int = Field(default=30, ge=0, le=3650)
     after_grace: Literal["expire", "release"] = "expire"
 
-    @model_validator(mode="after")
-    def _is_one_of_both(self) -> Self:
-        if self.builtin is not None and self.route is not None:
-            raise PydanticCustomError("manager_slot", "A slot is either builtin or a route")
-        return self
-
     @property
     def shape(self) -> PaymentForm:
         """The form in force."""
         return self.builtin or self.form
 
 
-class Notification(_Part):
-    """What is told to others besides the changes of the cycle, which are always told: `people` adds each person's."""
+class Notification(_Slot):
+    """What is told to others besides the changes of the cycle, which are always told: `people` adds each person's.
 
-    builtin: Literal["cycle", "people"] = "cycle"
+    A route is the one that has to take what is told.
+    """
+
+    builtin: Literal["cycle", "people"] | None = None
 
 
 class Managers(_Part):
@@ -207,10 +218,12 @@ class ProgramTerms(_Part):
     @model_validator(mode="after")
     def _fits_its_target(self) -> Self:
         wrong = {"one_per_person": TargetType.INDIVIDUAL, "one_per_household": TargetType.GROUP}
-        if wrong.get(self.managers.deduplication.builtin) is self.target_type:
+        if wrong.get(self.managers.deduplication.builtin or "") is self.target_type:
             raise PydanticCustomError(
                 "deduplication_target", "This deduplication is for the other kind of registrant"
             )
+        if self.managers.entitlement.route is not None and self.benefit.kind is BenefitKind.IN_KIND:
+            raise PydanticCustomError("entitlement_route", "A service says amounts, not goods")
         if self.benefit.kind is BenefitKind.CASH and self.fund is None:
             raise PydanticCustomError("fund_missing", "A program that pays money needs a fund")
         return self

@@ -22,8 +22,10 @@ from registry.storage.tables import METADATA
 
 __all__ = [
     "cycle",
+    "cycle_amount",
     "cycle_approval",
     "cycle_beneficiary",
+    "decision_request",
     "enrollment",
     "enrollment_past",
     "entitlement",
@@ -158,6 +160,18 @@ top_up = _table(
     """
     id:uuid* entitlement_id:uuid amount:big reason:text maker:text agreed:flag? checker:text?
     created_at:at decided_at:at?
+    """,
+)
+decision_request = _table(
+    "decision_request",
+    """
+    id:uuid* program_id:uuid cycle_id:uuid? slot:text route:text count:big answered:big created_at:at closed_at:at?
+    """,
+)
+cycle_amount = _table(
+    "cycle_amount",
+    """
+    cycle_id:uuid* registrant_id:uuid* amount:big
     """,
 )
 verified_account = _table(

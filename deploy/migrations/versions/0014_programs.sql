@@ -402,6 +402,31 @@ CREATE INDEX payment_dispute_open ON payment_dispute (id) WHERE decision IS NULL
 CREATE INDEX payment_dispute_payment ON payment_dispute (payment_id);
 CREATE UNIQUE INDEX payment_dispute_once ON payment_dispute (message_id);
 
+-- Questions to an outside service that decides a part of a program's work.
+CREATE TABLE decision_request (
+    id         uuid PRIMARY KEY,
+    program_id uuid NOT NULL REFERENCES program (id),
+    cycle_id   uuid REFERENCES cycle (id),
+    slot       text NOT NULL CHECK (slot IN ('eligibility', 'deduplication', 'entitlement', 'approval')),
+    route      text NOT NULL,
+    count      bigint NOT NULL,
+    answered   bigint NOT NULL DEFAULT 0,
+    created_at timestamptz NOT NULL DEFAULT now(),
+    closed_at  timestamptz
+);
+CREATE UNIQUE INDEX decision_request_open ON decision_request (program_id, slot) WHERE closed_at IS NULL AND cycle_id IS NULL;
+CREATE INDEX decision_request_cycle ON decision_request (cycle_id, slot) WHERE cycle_id IS NOT NULL;
+
+-- What an outside service gives each beneficiary of a cycle.
+CREATE TABLE cycle_amount (
+    cycle_id      uuid NOT NULL,
+    registrant_id uuid NOT NULL,
+    amount        bigint NOT NULL CHECK (amount >= 0),
+    PRIMARY KEY (cycle_id, registrant_id)
+);
+CREATE TRIGGER cycle_amount_stays BEFORE UPDATE OR DELETE OR TRUNCATE ON cycle_amount
+    FOR EACH STATEMENT EXECUTE FUNCTION is_append_only();
+
 -- More money for one entitlement, asked for by one person and agreed to by another.
 CREATE TABLE top_up (
     id             uuid PRIMARY KEY,
