@@ -13,7 +13,7 @@ from services.rabbitmq import PrivateNode, private_cluster
 from canonical_model.errors import HubError, Unavailable
 from routing.brokers import RabbitMQBroker
 
-pytestmark = [pytest.mark.rabbitmq, pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.rabbitmq, pytest.mark.crash, pytest.mark.slow, pytest.mark.timeout(600)]
 
 
 @pytest.fixture(scope="module")
@@ -50,13 +50,13 @@ async def test_confirmed_parcels_survive_the_loss_of_a_node_with_its_disk(cluste
         _, members = await asyncio.to_thread(_members, cluster[0], queue)
         assert len(members) == 3, "a queue on one node would go with its disk"
         publishing = asyncio.create_task(keep_publishing())
-        await until(lambda: len(confirmed) > 500, 30)
+        await until(lambda: len(confirmed) > 500, 60)
         leader, _ = await asyncio.to_thread(_members, cluster[0], queue)
         lost = next(node for node in cluster if node.environment["RABBITMQ_NODENAME"] == leader)
         await asyncio.to_thread(lost.kill)
         await asyncio.to_thread(lost.erase)
         before = len(confirmed)
-        await until(lambda: len(confirmed) > before + 500, 60)
+        await until(lambda: len(confirmed) > before + 500, 120)
         stop.set()
         await publishing
         inbox = acking()
@@ -68,8 +68,8 @@ async def test_confirmed_parcels_survive_the_loss_of_a_node_with_its_disk(cluste
                 return False
             return True
 
-        await eventually(consumes, 40)
-        await until(lambda: confirmed <= set(inbox.ids), 40)
+        await eventually(consumes, 90)
+        await until(lambda: confirmed <= set(inbox.ids), 90)
     finally:
         stop.set()
         await broker.close()
