@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 from brokers.behaviour import ROUTE, acking, eventually, parcel, until
-from services.rabbitmq import PrivateNode, private_cluster
+from services.rabbitmq import SETTLED_SECONDS, PrivateNode, private_cluster
 
 from canonical_model.errors import HubError, Unavailable
 from routing.brokers import RabbitMQBroker
@@ -50,6 +50,7 @@ async def test_confirmed_parcels_survive_the_loss_of_a_node_with_its_disk(cluste
         _, members = await asyncio.to_thread(_members, cluster[0], queue)
         assert len(members) == 3, "a queue on one node would go with its disk"
         publishing = asyncio.create_task(keep_publishing())
+        await asyncio.sleep(SETTLED_SECONDS)
         await until(lambda: len(confirmed) > 500, 60)
         leader, _ = await asyncio.to_thread(_members, cluster[0], queue)
         lost = next(node for node in cluster if node.environment["RABBITMQ_NODENAME"] == leader)

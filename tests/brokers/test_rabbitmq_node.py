@@ -10,17 +10,10 @@ import pytest
 from brokers.behaviour import ROUTE, acking, eventually, parcel, publish_all, until
 from services.apart import free_port
 from services.certificates import certificate
-from services.rabbitmq import PrivateNode, private_node
+from services.rabbitmq import SETTLED_SECONDS, PrivateNode, private_node
 
 from canonical_model.errors import ConfigError, HubError, Unavailable
 from routing.brokers import RabbitMQBroker
-
-SETTLED_SECONDS = 6.0
-"""How long a new queue is left alone before its node is killed.
-
-RabbitMQ 3.10 was seen to lose its own registration of a quorum queue made about a second before a SIGKILL: after the restart the
-queue has no leader and confirms nothing. One made six seconds before came back. docs/brokers.md tells operators.
-"""
 
 pytestmark = [pytest.mark.rabbitmq, pytest.mark.crash, pytest.mark.slow]
 
