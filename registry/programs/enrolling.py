@@ -314,10 +314,12 @@ async def _told(
             AuditEvent(actor, f"enrollment.{action}", "registrant", str(one), details=each) for one in changed
         ]
     await insert_many(connection, events)
-    if program.managers.notification.builtin == "people":
+    notification = program.managers.notification
+    if notification.builtin == "people" or notification.route is not None:
         for start in range(0, len(changed), _TOLD_LIMIT):
             part = changed[start : start + _TOLD_LIMIT]
-            await outbox.write(connection, [_message(program, one, state, reason) for one in part])
+            messages = [_message(program, one, state, reason) for one in part]
+            await outbox.write(connection, messages, route=notification.route)
 
 
 def _message(program: Program, registrant_id: UUID, state: EnrollmentStatus, reason: str | None) -> Message:

@@ -84,7 +84,7 @@ class Programs:
     @property
     def kinds(self) -> Kinds:
         """The handlers of the jobs of programs."""
-        return program_kinds(self._outbox, self._rules, chunk=self._chunk)
+        return program_kinds(self._outbox, self.rows, self._rules, chunk=self._chunk)
 
     def _do(self, doing: str) -> AbstractAsyncContextManager[PoolConnectionProxy]:
         return transaction(self._pool, doing)
