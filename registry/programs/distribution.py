@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -23,6 +23,8 @@ from registry.storage.outbox import HUB_SOURCE, Outbox
 
 BATCH: Final = "org.openspp.payment.batch_instructed.v1"
 SINGLE: Final = "org.openspp.payment.instructed.v1"
+Instructions = Callable[[Connection, Cycle, UUID], Awaitable[Sequence[PaymentInstruction]]]
+"""Gives the orders of a batch with what the vault holds of each payee: `BatchRows.instructions`."""
 SINGLES: Final = 2000
 """Payments of one batch where each is a message of its own."""
 _FIRST: Final = UUID(int=0)
@@ -67,10 +69,11 @@ def claim_of(batch_id: UUID, version: int) -> str:
     return f"payment_batch/{batch_id}/{version}"
 
 
-def distributing(cycle_id: UUID, actor: str, outbox: Outbox) -> Step:
+def distributing(cycle_id: UUID, actor: str, outbox: Outbox, rows_of: Instructions) -> Step:
     """Return the step that orders one batch of payments; the cycle is distributed after the last one.
 
-    Whoever is held is left out and goes with a later distribution, once released.
+    Whoever is held is left out and goes with a later distribution, once released. `rows_of` gives the orders of a batch
+    that is paid one by one.
     """
 
     async def step(connection: Connection, position: Position) -> tuple[Position, bool]:
@@ -80,7 +83,7 @@ def distributing(cycle_id: UUID, actor: str, outbox: Outbox) -> Step:
                 cycle_id, actor, outbox, of=["approved"], to="sent_to_provider", state=CycleStatus.DISTRIBUTED
             )
             return await hand(connection, position)
-        going, more = await _batch(connection, cycle, position, actor, outbox)
+        going, more = await _batch(connection, cycle, position, actor, outbox, rows_of)
         if more:
             return going, False
         await cycles.finish(connection, cycle_id, actor, outbox, CycleStatus.DISTRIBUTED)
@@ -95,7 +98,12 @@ def distributing(cycle_id: UUID, actor: str, outbox: Outbox) -> Step:
 
 
 async def _batch(
-    connection: Connection, cycle: Cycle, position: Position, actor: str, outbox: Outbox
+    connection: Connection,
+    cycle: Cycle,
+    position: Position,
+    actor: str,
+    outbox: Outbox,
+    rows_of: Instructions,
 ) -> tuple[Position, bool]:
     payment = cycle.managers.payment
     single = payment.shape is PaymentForm.SINGLE
@@ -123,7 +131,11 @@ async def _batch(
         _BATCH, batch_id, cycle.id, cycle.fund_id, payment.shape.value, payment.route, row["count"], row["ordered"],
         None if message is None else message.id, actor,
     )  # fmt: skip
-    messages = [message] if message is not None else await _singles(connection, cycle, batch_id)
+    messages = (
+        [message]
+        if message is not None
+        else [_single(said) for said in await rows_of(connection, cycle, batch_id)]
+    )
     await outbox.write(connection, messages, route=payment.route, needed=True)
     return {
         "after": str(upto), "batches": position.get("batches", 0) + 1,
@@ -152,22 +164,15 @@ def batch_message(cycle: Cycle, batch_id: UUID, version: int, count: int, ordere
     )
 
 
-async def _singles(connection: Connection, cycle: Cycle, batch_id: UUID) -> Sequence[Message]:
-    rows = await connection.fetch(
-        "SELECT id, entitlement_id, recipient_id, amount FROM payment WHERE batch_id = $1 ORDER BY id",
-        batch_id,
+def _single(said: PaymentInstruction) -> Message:
+    return Message(
+        source=HUB_SOURCE,
+        type=SINGLE,
+        subject=f"payment/{said.payment_id}",
+        correlationid=said.payment_id,
+        originid=f"payment/{said.payment_id}",
+        data=to_data(said),
     )
-    return [
-        Message(
-            source=HUB_SOURCE,
-            type=SINGLE,
-            subject=f"payment/{row['id']}",
-            correlationid=row["id"].hex,
-            originid=f"payment/{row['id']}",
-            data=to_data(instruction(cycle.program, cycle.id, cycle.currency, batch_id, row)),
-        )
-        for row in rows
-    ]
 
 
 def instruction(

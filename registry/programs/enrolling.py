@@ -18,7 +18,7 @@ from canonical_model.types import to_data
 from registry.audit import AuditEvent, insert_many
 from registry.programs.decisions import ASKED, ask
 from registry.programs.definition import Program, wrong_state
-from registry.programs.refusals import CHUNK, STEP_SECONDS, Connection, one_row
+from registry.programs.refusals import CHUNK, STEP_SECONDS, Connection, know, one_row
 from registry.programs.rules import Rules, RuleSource, Target, placed
 from registry.programs.work import Position, Step
 from registry.storage.outbox import HUB_SOURCE, Outbox
@@ -152,6 +152,7 @@ def by_rule(
             "count": enrolled, "last": upto is None,
         }  # fmt: skip
         if upto is None:
+            await know(connection, "enrollment", enrolled)
             return await _deduplicated(connection, found, going, day, actor, outbox)
         return going, False
 
@@ -313,10 +314,12 @@ async def _told(
             AuditEvent(actor, f"enrollment.{action}", "registrant", str(one), details=each) for one in changed
         ]
     await insert_many(connection, events)
-    if program.managers.notification.builtin == "people":
+    notification = program.managers.notification
+    if notification.builtin == "people" or notification.route is not None:
         for start in range(0, len(changed), _TOLD_LIMIT):
             part = changed[start : start + _TOLD_LIMIT]
-            await outbox.write(connection, [_message(program, one, state, reason) for one in part])
+            messages = [_message(program, one, state, reason) for one in part]
+            await outbox.write(connection, messages, route=notification.route)
 
 
 def _message(program: Program, registrant_id: UUID, state: EnrollmentStatus, reason: str | None) -> Message:

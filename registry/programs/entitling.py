@@ -14,7 +14,7 @@ from canonical_model.program import CycleStatus, TargetType
 from registry.programs import cycles
 from registry.programs.cycles import Cycle
 from registry.programs.decisions import ask
-from registry.programs.refusals import CHUNK, STEP_SECONDS, Connection
+from registry.programs.refusals import CHUNK, STEP_SECONDS, Connection, know
 from registry.programs.rules import Rules, RuleSource, Target, placed
 from registry.programs.work import Position, Step
 from registry.storage.outbox import Outbox
@@ -90,6 +90,7 @@ def snapshot(cycle_id: UUID, rules: Rules, actor: str, outbox: Outbox, *, chunk:
         number = await connection.fetchval(
             "SELECT count(*) FROM cycle_beneficiary WHERE cycle_id = $1", cycle_id
         )
+        await know(connection, "cycle_beneficiary", number)
         await cycles.finish(
             connection, cycle_id, actor, outbox, snapshot_at=cycles.now(), beneficiaries=number
         )
@@ -156,6 +157,7 @@ def prepare(cycle_id: UUID, actor: str, outbox: Outbox, *, chunk: int = CHUNK) -
         if not last:
             return going, False
         await connection.execute(_SUMS, cycle_id, timeout=STEP_SECONDS)
+        await know(connection, "entitlement", number)
         done = await cycles.finish(connection, cycle_id, actor, outbox, prepared_at=cycles.now())
         if done.total > _MOST_TOTAL:
             raise Refused(

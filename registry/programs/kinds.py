@@ -13,6 +13,7 @@ from registry.programs import closing, cycles, definition, enrolling, entitling
 from registry.programs.decisions import ask
 from registry.programs.distribution import distributing
 from registry.programs.refusals import CHUNK, Connection
+from registry.programs.rows import BatchRows
 from registry.programs.rules import Rules, declared
 from registry.programs.work import Operation, Position, Step, drive
 from registry.storage.outbox import Outbox
@@ -22,7 +23,14 @@ CYCLE: Final = ("snapshot", "prepare", "submit", "approve", "reject", "distribut
 
 
 def operation(
-    kind: str, actor: str, params: Mapping[str, Any], outbox: Outbox, rules: Rules, *, chunk: int = CHUNK
+    kind: str,
+    actor: str,
+    params: Mapping[str, Any],
+    outbox: Outbox,
+    rules: Rules,
+    rows: BatchRows,
+    *,
+    chunk: int = CHUNK,
 ) -> Operation:
     """Return how one job is stepped, for whichever runner drives it."""
     if kind == ENROLL:
@@ -47,7 +55,7 @@ def operation(
     if kind == "cycle.prepare":
         return Operation(entitling.prepare(cycle_id, actor, outbox, chunk=chunk), stop)
     if kind == "cycle.distribute":
-        return Operation(distributing(cycle_id, actor, outbox), stop)
+        return Operation(distributing(cycle_id, actor, outbox, rows.instructions), stop)
     if kind == "cycle.submit":
         return Operation(
             approvals_asked(
@@ -64,13 +72,13 @@ def operation(
     return Operation(closing.ending(cycle_id, actor, outbox))
 
 
-def program_kinds(outbox: Outbox, rules: Rules = declared, *, chunk: int = CHUNK) -> Kinds:
+def program_kinds(outbox: Outbox, rows: BatchRows, rules: Rules = declared, *, chunk: int = CHUNK) -> Kinds:
     """Return the handler of every kind of job of programs."""
 
     def handler(kind: str) -> Handler:
         async def handle(context: JobContext) -> Mapping[str, Any] | None:
             return await drive(
-                context, operation(kind, context.actor, context.params, outbox, rules, chunk=chunk)
+                context, operation(kind, context.actor, context.params, outbox, rules, rows, chunk=chunk)
             )
 
         return handle

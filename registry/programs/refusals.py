@@ -13,8 +13,9 @@ from canonical_model.errors import HubError, Refused
 from registry.storage.database import database_errors
 
 Connection = asyncpg.Connection | PoolConnectionProxy
-CHUNK: Final = 50_000
+CHUNK: Final = 100_000
 """Rows of one step."""
+_MANY: Final = 50_000
 WAIT: Final = 30.0
 STEP_SECONDS: Final = 600.0
 """The longest a statement of a step may take; a step that needs more is undone and tried again."""
@@ -106,6 +107,12 @@ async def transaction(pool: asyncpg.Pool, doing: str) -> AsyncIterator[PoolConne
             raise
     if found is not None:
         raise found
+
+
+async def know(connection: Connection, table: str, rows: int) -> None:
+    """Have the server count a table anew after many rows came in: the next step plans with it before it would by itself."""
+    if rows >= _MANY:
+        await connection.execute(f"ANALYZE {table}", timeout=STEP_SECONDS)
 
 
 async def one_row(

@@ -10,17 +10,20 @@ import asyncpg
 
 from canonical_model.account import Account
 from canonical_model.errors import Refused
+from canonical_model.payment import PaymentInstruction
 from canonical_model.person import Person
 from canonical_model.types import to_data
 from registry.audit import AuditEvent, insert_many
 from registry.people.record import Record
 from registry.programs import decisions
+from registry.programs.cycles import Cycle
 from registry.programs.distribution import instruction
-from registry.programs.refusals import STEP_SECONDS, transaction
+from registry.programs.refusals import STEP_SECONDS, Connection, transaction
 from registry.storage.database import database_errors
 from registry.vault import Vault, sealed_place
 
 _PAGE: Final = 500
+_MOST_SINGLES: Final = 10_000
 _PURPOSE: Final = "payment"
 # What was taken out of the batch before it went was never sent and is no row of it.
 _ROWS: Final = """
@@ -95,6 +98,27 @@ class BatchRows:
                 )
             if len(rows) < _PAGE:
                 return
+
+    async def instructions(
+        self, connection: Connection, cycle: Cycle, batch_id: UUID
+    ) -> list[PaymentInstruction]:
+        """Return the order of each payment of a batch that is paid one by one, as the caller's transaction sees them."""
+        event = AuditEvent(
+            "hub", "payment_batch.fetch", "payment_batch", str(batch_id), details={"purpose": _PURPOSE}
+        )
+        await insert_many(connection, [event])
+        rows = await connection.fetch(_ROWS, batch_id, UUID(int=0), _MOST_SINGLES)
+        return [
+            instruction(
+                cycle.program,
+                cycle.id,
+                cycle.currency,
+                batch_id,
+                row,
+                **await self._known(row, cycle.currency),
+            )
+            for row in rows
+        ]
 
     async def _known(self, row: asyncpg.Record, currency: str) -> dict[str, Any]:
         if row["sealed"] is None:

@@ -84,7 +84,7 @@ class Programs:
     @property
     def kinds(self) -> Kinds:
         """The handlers of the jobs of programs."""
-        return program_kinds(self._outbox, self._rules, chunk=self._chunk)
+        return program_kinds(self._outbox, self.rows, self._rules, chunk=self._chunk)
 
     def _do(self, doing: str) -> AbstractAsyncContextManager[PoolConnectionProxy]:
         return transaction(self._pool, doing)
@@ -444,7 +444,7 @@ class Programs:
     ) -> Done:
         """Apply a canonical `DecisionResult`, once per message id; what follows from it is a job.
 
-        Raises `Refused` (`decision-invalid`) for data of another shape, and what `decisions.apply` says.
+        Raises `Refused` (`decision-result-invalid`) for data of another shape, and what `decisions.apply` says.
         """
         try:
             checked = DecisionResult.model_validate_json(orjson.dumps(dict(result)))
@@ -453,7 +453,7 @@ class Programs:
         if checked is None:
             raise Refused(
                 f"The data of message {message_id} is no canonical result of a decision. Nothing was changed.",
-                code="decision-invalid",
+                code="decision-result-invalid",
                 remedy="Correct the mapping that made the message, then replay it.",
             )
         done, _ = await self._one(

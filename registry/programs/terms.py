@@ -157,7 +157,7 @@ class Payment(_Slot):
 class Notification(_Slot):
     """What is told to others besides the changes of the cycle, which are always told: `people` adds each person's.
 
-    A route is the one that has to take what is told.
+    A route is the one that has to take each person's.
     """
 
     builtin: Literal["cycle", "people"] | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import csv
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from services.programs import World
 from canonical_model.message import Message, uuid7
 from connectors.contract import Context
 from connectors.errors import ConfigError, Refused
+from connectors.file import FileConnector
+from connectors.file.settings import FileSettings
 from connectors.registry import RegistryConnector, RegistrySettings
 from registry.people import PeopleStore
 
@@ -96,3 +99,23 @@ async def test_a_death_event_stops_the_payment_that_has_not_gone_out(world: Worl
     rows = await world.fetch_all(cycle)
     assert [row["payee_account"]["account_number"] for row in rows] == ["A-2"]
     await people.close()
+
+
+async def test_a_batch_becomes_a_file_a_bank_can_read(world: World, tmp_path: Path) -> None:
+    for number in range(3):
+        await world.person(str(number), account=f"KE-{number}", currency="KES")
+    await world.program()
+    await world.enroll()
+    cycle = await world.distributed()
+    (ordered,) = await world.messages("org.openspp.payment.batch_instructed.v1")
+    folder = tmp_path / "bank"
+    folder.mkdir(mode=0o700)
+    connector = FileConnector(FileSettings(folder=folder, format="csv"))
+    async with aiohttp.ClientSession() as http:
+        await connector.open(Context("bank", http, {"rows": world.programs.rows}))
+        receipt = await connector.send(ordered, asyncio.get_running_loop().time() + 20)
+    rows = list(csv.DictReader((folder / (receipt.reference or "")).read_text().splitlines()))
+    assert [row["payment_id"] for row in rows] == [row["id"].hex for row in await world.payments(cycle)]
+    assert {(row["account_number"], row["amount"], row["currency"]) for row in rows} == {
+        (f"KE-{number}", "50.00", "KES") for number in range(3)
+    }

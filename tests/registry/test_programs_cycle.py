@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from datetime import date
 from pathlib import Path
 
+import asyncpg
 import pytest
 from services.programs import CHECKER, END, MAKER, ROLE, START, World
 
@@ -175,21 +177,22 @@ async def test_a_household_receives_through_its_principal_recipient_else_its_hea
     assert [row["recipient_id"] for row in await world.payments(cycle)][-1] == child
 
 
-async def test_goods_are_handed_out_once_and_move_no_money(world: World) -> None:
+async def test_goods_are_handed_out_once_within_their_days_and_move_no_money(world: World) -> None:
     await world.persons(2)
-    await world.program(
-        fund=None,
-        benefit={"kind": "in_kind", "items": [{"product_code": "RICE", "quantity": "12.5", "unit": "KGM"}]},
-    )
+    rice = {"product_code": "RICE", "quantity": "12.5", "unit": "KGM"}
+    await world.program(fund=None, benefit={"kind": "in_kind", "items": [rice], "valid_days": 30})
     await world.enroll()
-    cycle = await world.distributed()
-    one = (await world.programs.entitlements(cycle.id))[0]
-    assert one["items"] == [{"product_code": "RICE", "quantity": "12.5", "unit": "KGM"}]
-    await world.pool.execute("SELECT 1")
-    if not START <= date.today() <= END:  # noqa: DTZ011 - the database's own day is what counts
-        with pytest.raises(Refused) as refused:
-            await world.programs.redeem(cycle.id, one["id"], "user:shop")
-        assert refused.value.code == "entitlement-over"
+    today = await world.pool.fetchval("SELECT current_date")
+    cycle = await world.distributed(start=today, end=today)
+    (one, _) = await world.programs.entitlements(cycle.id)
+    assert one["items"] == [rice]
+    assert [await world.programs.redeem(cycle.id, one["id"], "user:shop") for _ in range(2)] == [True, False]
+    before = await world.distributed(start=START, end=END)
+    (over, _) = await world.programs.entitlements(before.id)
+    with pytest.raises(Refused) as refused:
+        await world.programs.redeem(before.id, over["id"], "user:shop")
+    assert refused.value.code == "entitlement-over"
+    assert await world.pool.fetchval("SELECT count(*) FROM fund_entry") == 0
 
 
 async def test_a_cycle_is_approved_only_by_somebody_else_of_the_role(world: World) -> None:
@@ -202,3 +205,55 @@ async def test_a_cycle_is_approved_only_by_somebody_else_of_the_role(world: Worl
             await world.programs.approve(cycle.id, actor, roles)
         assert refused.value.code == code
     assert (await world.programs.cycle("cash", 1)).state == "to_approve"
+
+
+async def test_of_cycles_opened_at_once_that_share_a_day_one_is_opened(world: World) -> None:
+    await world.persons(2)
+    await world.program()
+    await world.enroll()
+    ends = (date(2026, 1, 31), date(2026, 2, 28), date(2026, 3, 31))
+    answers = await asyncio.gather(
+        *(world.programs.open_cycle("cash", MAKER, start=START, end=end) for end in ends),
+        return_exceptions=True,
+    )
+    refused = [one.code for one in answers if isinstance(one, Refused)]
+    assert refused == ["cycle-overlaps"] * 2
+    assert await world.pool.fetchval("SELECT count(*) FROM cycle") == 1
+
+
+async def test_work_asked_for_twice_at_once_is_one_job_and_other_work_waits(world: World) -> None:
+    await world.persons(10)
+    await world.program()
+    await world.enroll()
+    cycle = await world.opened()
+    jobs = await asyncio.gather(*(world.programs.prepare(cycle.id, MAKER) for _ in range(3)))
+    assert len(set(jobs)) == 1
+    with pytest.raises(Refused) as refused:
+        await world.programs.cancel_cycle(cycle.id, MAKER)
+    assert refused.value.code == "cycle-busy"
+    await asyncio.gather(*(world.drive(jobs[0]) for _ in range(3)))
+    assert len(await world.programs.entitlements(cycle.id)) == 10
+    assert (await world.programs.cycle("cash", 1)).total == 50_000
+
+
+async def test_preparing_that_was_cancelled_goes_on_where_it_was(world: World) -> None:
+    await world.persons(10)
+    await world.program()
+    await world.enroll()
+    cycle = await world.opened()
+    job = await world.programs.prepare(cycle.id, MAKER)
+    await world.pool.execute("UPDATE job SET cancel = true WHERE id = $1", job)
+    assert (await world.drive(job)).state == "cancelled"
+    with pytest.raises(Refused) as refused:
+        await world.programs.submit(cycle.id, MAKER)
+    assert refused.value.code == "cycle-incomplete"
+    await world.drive(await world.programs.prepare(cycle.id, MAKER))
+    assert (await world.programs.cycle("cash", 1)).entitlements == 10
+
+
+async def test_a_registrant_in_a_program_cannot_be_deleted(world: World) -> None:
+    (one,) = await world.persons(1)
+    await world.program()
+    await world.enroll()
+    with pytest.raises(asyncpg.ForeignKeyViolationError):
+        await world.pool.execute("DELETE FROM registrant WHERE id = $1", one)

@@ -184,13 +184,18 @@ async def test_without_a_route_for_it_nothing_is_ordered(database_url: str, tmp_
         assert (await world.programs.cycle("cash", 1)).state == "approved"
 
 
-async def test_payments_one_by_one_are_a_message_each(world: World) -> None:
-    await ready(world, 3, managers={"payment": {"builtin": "single"}})
+async def test_payments_one_by_one_are_a_message_each_with_the_account(world: World) -> None:
+    for number in range(3):
+        await world.person(str(number), account=f"KE-{number}")
+    await world.program(managers={"payment": {"builtin": "single"}})
+    await world.enroll()
     cycle = await world.distributed()
     told = await world.messages("org.openspp.payment.instructed.v1")
     assert sorted(one.data["payment_id"] for one in told) == [
         row["id"].hex for row in await world.payments(cycle)
     ]
+    assert {one.data["payee_account"]["account_number"] for one in told} == {"KE-0", "KE-1", "KE-2"}
+    assert {row["state"] for row in await world.payments(cycle)} == {"sent"}
 
 
 async def test_the_rows_of_a_batch_carry_name_and_account_and_leave_a_trace(world: World) -> None:

@@ -111,7 +111,7 @@ async def test_an_answer_to_nothing_we_asked_is_refused(world: World) -> None:
         assert refused.value.code == "decision-not-found"
     with pytest.raises(Refused) as refused:
         await world.programs.apply_decision({"decision_id": "x"}, source="/scorer", message_id=uuid7())
-    assert refused.value.code == "decision-invalid"
+    assert refused.value.code == "decision-result-invalid"
 
 
 async def test_without_the_route_nothing_is_asked_and_nobody_is_a_draft(

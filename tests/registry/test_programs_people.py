@@ -312,3 +312,13 @@ async def test_a_voucher_is_checked_without_a_connection_and_taken_once(world: W
         assert refused.value.code == "voucher-invalid"
     assert await world.money() == (10_000_000 - 50_000, 25_000, 25_000)
     assert given.upper() not in str(await world.pool.fetch("SELECT * FROM entitlement"))
+
+
+async def test_changes_by_a_person_are_told_where_the_program_says_so(world: World) -> None:
+    ids = await world.persons(2)
+    await world.program(managers={"notification": {"builtin": "people"}})
+    await world.enroll()
+    await world.programs.move_enrollments("cash", ids, PAUSE, "user:desk", reason="moved-away")
+    told = [one.data for one in await world.messages("org.openspp.enrollment.changed.v1")]
+    assert sorted(one["registrant"]["registrant_id"] for one in told) == [str(id_) for id_ in ids]
+    assert {(one["status"], one["reason"]) for one in told} == {("paused", "moved-away")}
