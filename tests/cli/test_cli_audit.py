@@ -29,6 +29,8 @@ def registrant(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setenv("HUB_DATA_DIR", str(tmp_path))
     monkeypatch.setenv("COLUMNS", "300")
     id_ = uuid7()
+    # Ids of one millisecond have no order, and lists go by the order of ids.
+    now = time.time_ns() // 1_000_000
 
     async def write() -> None:
         pool = await open_pool(load_settings(), size=2)
@@ -36,9 +38,14 @@ def registrant(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         await record(
             pool,
             AuditEvent(
-                "clinic", "registrant.reveal", "registrant", str(id_), details={"purpose": "payment check"}
+                "clinic",
+                "registrant.reveal",
+                "registrant",
+                str(id_),
+                details={"purpose": "payment check"},
+                id=uuid7(now - 2),
             ),
-            AuditEvent("registrar", "registrant.change", "registrant", str(id_)),
+            AuditEvent("registrar", "registrant.change", "registrant", str(id_), id=uuid7(now - 1)),
             AuditEvent("operator", "delivery.replay", "delivery", str(uuid7())),
         )
         await pool.close()
