@@ -27,11 +27,19 @@ _set_safe: Final = UUID.__dict__["is_safe"].__set__
 
 
 def uuid7(at_ms: int | None = None) -> UUID:
-    """Return a new UUIDv7 (RFC 9562 section 5.7): 48 bits of Unix milliseconds, then random bits."""
-    ms = _time.time_ns() // 1_000_000 if at_ms is None else at_ms
+    """Return a new UUIDv7 (RFC 9562 section 5.7): 48 bits of Unix milliseconds, then random bits.
+
+    Without `at_ms` the first 12 of those say the fraction of the millisecond (section 6.2, method 3), so that what one
+    process makes one after the other keeps that order.
+    """
+    if at_ms is None:
+        ms, fraction = divmod(_time.time_ns(), 1_000_000)
+        bits = (ms << 16 | (fraction << 12) // 1_000_000) << 64 | int.from_bytes(os.urandom(8), "big")
+    else:
+        bits = at_ms << 80 | int.from_bytes(os.urandom(10), "big")
     value = UUID.__new__(UUID)
     # What `UUID(int=…)` does, without looking at its five other ways to be made.
-    _set_int(value, ((ms << 80 | int.from_bytes(os.urandom(10), "big")) & _VARIABLE) | _FIXED)
+    _set_int(value, (bits & _VARIABLE) | _FIXED)
     _set_safe(value, SafeUUID.unknown)
     return value
 

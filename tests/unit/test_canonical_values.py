@@ -21,6 +21,7 @@ from canonical_model import (
 )
 from canonical_model.dates import Precision
 from canonical_model.localized import LocalizedText
+from canonical_model.message import uuid7
 from canonical_model.money import MINOR_UNIT_DIGITS
 
 DAYS = st.dates()
@@ -198,3 +199,9 @@ def test_names_and_identifiers_read_as_openspp_writes_them() -> None:
     assert PersonName(family_name="Reyes", given_name="Ana", addl_name="Cruz").display == "Ana Cruz Reyes"
     number = Identifier(id_type="NID", value="PH-1", namespace="urn:gov:ph:psa:national-id")
     assert number.qualified == "urn:gov:ph:psa:national-id|PH-1"
+
+
+def test_ids_made_one_after_the_other_keep_their_order() -> None:
+    ids = [uuid7() for _ in range(10_000)]
+    assert ids == sorted(ids)
+    assert len(set(ids)) == len(ids)
