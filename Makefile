@@ -44,17 +44,19 @@ $(DEV_STAMP):
 	rm -f $(VENV)/.run-* $(VENV)/.dev-*
 	touch $@ $(RUN_STAMP)
 
-demo: $(RUN_STAMP) ## Send a civil registry's day through the hub and settle the accounts.
+demo: $(RUN_STAMP) ## Send a civil registry's day through the hub, run a benefit cycle, and settle the accounts.
 	@$(BIN)/hub demo $(ARGS)
 
 run: $(RUN_STAMP) ## Start a hub on this machine: its own database, keys and sandboxes.
 	@$(BIN)/hub serve $(ARGS)
 
+# Processes that share the tests, quick ones file by file; each has its own database server and broker where none is running.
+AT_ONCE ?= 2
 test: $(DEV_STAMP) ## Run all tests but those that kill processes, drive a browser or take long.
-	@$(BIN)/python -m pytest -m "not ($(SLOW))" $(ARGS)
+	@$(BIN)/python -m pytest -m "not ($(SLOW))" -n $(AT_ONCE) --dist loadfile $(ARGS)
 
 test-slow: $(DEV_STAMP) ## Run the tests that kill processes, drive a browser or take long.
-	@$(BIN)/python -m pytest -m "$(SLOW)" $(ARGS)
+	@$(BIN)/python -m pytest -m "$(SLOW)" -n $(AT_ONCE) --dist load $(ARGS)
 
 test-all: $(DEV_STAMP) ## Run every test.
 	@$(BIN)/python -m pytest $(ARGS)

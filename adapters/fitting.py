@@ -9,6 +9,7 @@ from canonical_model.errors import ConfigError
 from canonical_model.types import MESSAGE_TYPES
 from connectors.contract import Connector
 from connectors.targets import TargetConfig
+from routing.exclusion import twice
 from routing.routes import Route
 
 _ALIKE = 70.0
@@ -58,13 +59,16 @@ def check(
     targets: Iterable[TargetConfig] = (),
     connectors: Mapping[str, type[Connector]] | None = None,
 ) -> None:
-    """Raise the first `ConfigError` (`route-invalid`) of the two kinds above."""
+    """Raise the first `ConfigError` (`route-invalid`) of the two kinds above, or of two routes that pay (`routes-pay-twice`)."""
     known = {target.name: target for target in targets}
+    routes = list(routes)
     for route in routes:
         for wrong in idle_types(route):
             raise wrong
         if connectors is not None and (misfit := untaken_types(route, known, connectors)) is not None:
             raise misfit
+    for wrong in twice(routes):
+        raise wrong
 
 
 def _hint(glob: str) -> str:

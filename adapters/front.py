@@ -10,6 +10,9 @@ import aiohttp
 from aiohttp import web
 
 from adapters import console
+from adapters.g2p.disburse_callbacks import Teller
+from adapters.g2p.serving import Disbursing
+from adapters.http import callbacks
 from adapters.http.app import build_app
 from adapters.http.security import (
     OutsideIssuer,
@@ -24,10 +27,14 @@ from adapters.http.security import (
 from adapters.http.server import make_runner, tls_context
 from adapters.http.services import Check, Services
 from adapters.hub import Hub
+from adapters.rest.accounts import extension as accounts_extension
 from adapters.rest.messages_read import extension as messages_extension
+from adapters.rest.payments import extension as payments_extension
 from adapters.rest.resources import extension as resources_extension
 from canonical_model.errors import ConfigError
+from registry.accounts import Accounts
 from registry.settings import HubSettings
+from routing.ledger_desk import Desk
 from routing.replay import Replayer
 from routing.trace import Trace
 
@@ -68,6 +75,7 @@ class Front:
         self.url = ""
         self._runner: web.AppRunner | None = None
         self._session: aiohttp.ClientSession | None = None
+        self._teller: Teller | None = None
 
     def _http(self) -> aiohttp.ClientSession:
         if self._session is None:
@@ -99,7 +107,7 @@ class Front:
             pool=hub.pool,
             broker=hub.broker,
             checks=checks_of(hub),
-            extra=self._extensions(),
+            extra=self._extensions(key),
             hub=hub,
         )
         self._runner = make_runner(build_app(services), settings)
@@ -114,17 +122,39 @@ class Front:
                 code="address-in-use",
                 remedy="Stop what holds it, or choose another with HUB_PORT or --port.",
             ) from error
+        if self._teller is not None:
+            self._teller.start()
         return self.url
 
-    def _extensions(self) -> list[Callable[[web.Application, Services], None]]:
+    def _extensions(self, key: SigningKey) -> list[Callable[[web.Application, Services], None]]:
         hub = self.hub
+        disbursing = Disbursing(hub.pool, hub.vault, hub.intake, self.partners, key, self.url)
+        self._teller = disbursing.teller
         trace = Trace(hub.pool, hub.vault.blind)
         replayer = Replayer(hub.pool, hub.vault.blind, hub.routes)
-        resources = resources_extension(hub.pool, hub.vault, hub.settings, hub.people)
-        return [messages_extension(trace, replayer), resources, console.extend]
+        resources = resources_extension(
+            hub.pool,
+            hub.vault,
+            hub.settings,
+            hub.people,
+            hub.programs,
+            hub.changes,
+            hub.uploads,
+            lambda: hub.catalog,
+            hub.objects,
+        )
+        payments = payments_extension(Desk(hub.pool, hub.books))
+        return [
+            messages_extension(trace, replayer), resources, payments, *disbursing.extensions,
+            accounts_extension(Accounts(hub.pool, hub.vault)), console.extend,
+            callbacks.extension,
+        ]  # fmt: skip
 
     async def stop(self) -> None:
         """Finish the requests under way and stop listening; safe to call twice."""
+        teller, self._teller = self._teller, None
+        if teller is not None:
+            await teller.stop()
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()

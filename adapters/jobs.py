@@ -9,14 +9,16 @@ from typing import Any
 from registry.audit import Verifier
 from registry.duplicates.job import KIND as DUPLICATES
 from registry.duplicates.job import FindDuplicates
+from registry.imports.job import ImportJobs
 from registry.jobs import JobContext, Kinds
 from registry.programs import Programs
+from registry.programs.uses import APPLY, apply_attributes
 from registry.vault import Vault
 
 VERIFY = "audit.verify"
 
 
-def kinds(vault: Vault, programs: Programs) -> Kinds:
+def kinds(vault: Vault, programs: Programs, imports: ImportJobs | None = None) -> Kinds:
     """Return the handler of every kind."""
 
     async def verify(context: JobContext) -> Mapping[str, Any]:
@@ -27,4 +29,10 @@ def kinds(vault: Vault, programs: Programs) -> Kinds:
         report = await Verifier(context.pool, vault).verify(since=since, until=until, progress=context.show)
         return report.as_json()
 
-    return {VERIFY: verify, DUPLICATES: FindDuplicates(vault).run, **programs.kinds}
+    return {
+        VERIFY: verify,
+        APPLY: apply_attributes,
+        DUPLICATES: FindDuplicates(vault).run,
+        **programs.kinds,
+        **({} if imports is None else imports.kinds),
+    }

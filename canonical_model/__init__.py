@@ -115,6 +115,7 @@ from canonical_model.payment import (
     PaymentBatch,
     PaymentInstruction,
     PaymentResult,
+    PaymentResults,
     PaymentStatus,
 )
 from canonical_model.person import (
@@ -209,6 +210,7 @@ __all__ = [
     "PaymentBatch",
     "PaymentInstruction",
     "PaymentResult",
+    "PaymentResults",
     "PaymentStatus",
     "Person",
     "PersonName",

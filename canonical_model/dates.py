@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from datetime import date
 from enum import StrEnum
+from functools import lru_cache
 from typing import Any, Final
 
 from pydantic import GetCoreSchemaHandler, GetJsonSchemaHandler
@@ -14,6 +15,8 @@ from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, PydanticCustomError, core_schema
 
 _PATTERN: Final = r"^[0-9]{4}(-(0[1-9]|1[0-2])(-(0[1-9]|[12][0-9]|3[01]))?)?$"
+_DAYS: Final = 40_000
+"""Dates remembered; there are no more days in a century, and people share them."""
 _MATCH: Final = re.compile(_PATTERN[:-1] + r"\Z").match
 
 
@@ -50,9 +53,7 @@ class PartialDate:
     @classmethod
     def parse(cls, text: str) -> PartialDate:
         """Read `YYYY`, `YYYY-MM` or `YYYY-MM-DD`; raises `ValueError` that does not repeat the text."""
-        if not _MATCH(text):
-            raise ValueError("not YYYY, YYYY-MM or YYYY-MM-DD")
-        return cls(*(int(part) for part in text.split("-")))
+        return _parsed(text)
 
     @classmethod
     def from_date(cls, day: date) -> PartialDate:
@@ -117,6 +118,13 @@ class PartialDate:
     ) -> JsonSchemaValue:
         """Describe the type in JSON Schema."""
         return {"type": "string", "pattern": _PATTERN, "description": "A date: YYYY, YYYY-MM or YYYY-MM-DD."}
+
+
+@lru_cache(maxsize=_DAYS)
+def _parsed(text: str) -> PartialDate:
+    if not _MATCH(text):
+        raise ValueError("not YYYY, YYYY-MM or YYYY-MM-DD")
+    return PartialDate(*(int(part) for part in text.split("-")))
 
 
 def _parse(text: str) -> PartialDate:

@@ -44,9 +44,9 @@ Text = Annotated[str, StringConstraints(min_length=1, max_length=200, pattern=_N
 LongText = Annotated[str, StringConstraints(min_length=1, max_length=4000, pattern=_NO_CONTROL)]
 """A text of up to 4000 characters, no control characters."""
 
-Code = Annotated[
-    str, StringConstraints(min_length=1, max_length=100, pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:#/|+-]*$")
-]
+CODE_PATTERN: Final = r"^[A-Za-z0-9][A-Za-z0-9_.:#/|+-]{0,99}$"
+
+Code = Annotated[str, StringConstraints(min_length=1, max_length=100, pattern=CODE_PATTERN)]
 """A code of some list or an id of some system: no spaces, 1 to 100 characters."""
 
 LanguageTag = Annotated[

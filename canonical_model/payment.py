@@ -49,6 +49,16 @@ class PaymentInstruction(CanonicalModel):
     purpose: Code | None = private(
         Privacy.PUBLIC, default=None, description="Code of the purpose for the rail."
     )
+    area: Code | None = private(
+        Privacy.PERSONAL,
+        default=None,
+        description="Code of the area the payee lives in; a rail may be chosen by it.",
+    )
+    preferred_rail: Code | None = private(
+        Privacy.PUBLIC,
+        default=None,
+        description="How the payee would rather be paid; a rail may be chosen by it.",
+    )
     note: Text | None = private(Privacy.PERSONAL, default=None, description="Text the payee sees.")
     execution_date: date | None = private(Privacy.PUBLIC, default=None)
     expires_at: AwareDatetime | None = private(
@@ -70,6 +80,9 @@ class PaymentResult(CanonicalModel):
     status: PaymentStatus = private(Privacy.PUBLIC)
     amount_paid: Money | None = private(Privacy.FINANCIAL, default=None)
     fee: Money | None = private(Privacy.FINANCIAL, default=None)
+    rail: Code | None = private(
+        Privacy.PUBLIC, default=None, description="The rail it went by, where there was a choice."
+    )
     rail_reference: Code | None = private(
         Privacy.PUBLIC, default=None, description="The rail's own id of the transfer."
     )
@@ -80,6 +93,13 @@ class PaymentResult(CanonicalModel):
     reason: Text | None = private(
         Privacy.FINANCIAL, default=None, description="The rail's words; they may name the payee."
     )
+
+
+class PaymentResults(CanonicalModel):
+    """What became of many payments of one rail, at most 1,000; a later result of a payment stands in a later message."""
+
+    batch_id: Code | None = private(Privacy.PUBLIC, default=None)
+    results: tuple[PaymentResult, ...] = private(Privacy.FINANCIAL, min_length=1, max_length=1000)
 
 
 class PaymentBatch(CanonicalModel):

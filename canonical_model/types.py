@@ -21,7 +21,7 @@ from canonical_model.errors import Refused
 from canonical_model.grievance import Grievance
 from canonical_model.household import Household
 from canonical_model.notice import Notice, NoticeResult
-from canonical_model.payment import PaymentBatch, PaymentInstruction, PaymentResult
+from canonical_model.payment import PaymentBatch, PaymentInstruction, PaymentResult, PaymentResults
 from canonical_model.person import Person
 from canonical_model.program import Cycle, Program
 from canonical_model.screening import screen_of
@@ -46,6 +46,7 @@ MESSAGE_TYPES: Final[Mapping[str, type[CanonicalModel]]] = MappingProxyType(
         "org.openspp.payment.batch_instructed.v1": PaymentBatch,
         "org.openspp.payment.instructed.v1": PaymentInstruction,
         "org.openspp.payment.result.v1": PaymentResult,
+        "org.openspp.payment.results.v1": PaymentResults,
         "org.openspp.person.upserted.v1": Person,
         "org.openspp.program.changed.v1": Program,
         "org.openspp.verification.requested.v1": VerificationRequest,

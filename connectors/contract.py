@@ -14,6 +14,7 @@ from routing.contract import Exchange, Receipt, Repeat
 
 __all__ = [
     "Callback",
+    "CallbackAnswer",
     "Connector",
     "Context",
     "Exchange",
@@ -70,6 +71,17 @@ class Callback:
     headers: Mapping[str, str]
     raw: bytes
     query: Mapping[str, str] = field(default_factory=dict)
+    method: str = "POST"
+    """`path` and `query` are what the sender signed: the path as it came, percent signs and all."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallbackAnswer:
+    """What a callback is answered with, where the protocol has words of its own for it; `answer` of a connector gives it."""
+
+    status: int = 200
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,4 +119,8 @@ class Connector(Protocol):
         """Say what became of an earlier send: a receipt, None if it never arrived; raises `Unknown` while unclear."""
 
     async def receive(self, callback: Callback) -> Sequence[Message]:
-        """Turn a callback of the target into messages."""
+        """Turn a callback of the target into messages.
+
+        A connector whose target wants an answer in its own form has `answer(callback) -> CallbackAnswer` besides; one that
+        pays has `rail`, which the worker drives.
+        """

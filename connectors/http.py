@@ -31,7 +31,7 @@ _CERTIFICATE_ALERT: Final = re.compile(r"_ALERT_.*(CERTIFICATE|UNKNOWN_CA|ACCESS
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A complete answer; `body` holds at most 64 KiB and `cut` says whether there was more."""
+    """A complete answer; `body` holds at most what was asked for (64 KiB) and `cut` says whether there was more."""
 
     status: int
     headers: CIMultiDictProxy[str]
@@ -49,10 +49,11 @@ async def http_request(
     headers: Mapping[str, str] | CIMultiDict[str] | None = None,
     body: bytes | None = None,
     connect_timeout: float = 10.0,
+    most: int = MAX_REPLY,
 ) -> Reply:
     """Make one request; raises `Unavailable` when nothing was sent and `Unknown` when something was and no answer came.
 
-    `deadline` is in seconds of the loop's clock; it bounds the whole call.
+    `deadline` is in seconds of the loop's clock; it bounds the whole call, as `most` (bytes) bounds the answer's body.
     Redirects are not followed.
     """
     started = time.perf_counter()
@@ -65,7 +66,7 @@ async def http_request(
         async with session.request(
             method, url, data=body, headers=headers, allow_redirects=False, timeout=limit
         ) as response:
-            text, cut = await read_reply(response.content)
+            text, cut = await read_reply(response.content, most)
             if cut:
                 response.close()
             return Reply(response.status, response.headers, text, cut, time.perf_counter() - started)
@@ -73,16 +74,16 @@ async def http_request(
         raise map_http_failure(error, URL(url).host or "") from None
 
 
-async def read_reply(stream: aiohttp.StreamReader) -> tuple[bytes, bool]:
-    """Return the body of an answer, at most 64 KiB, and whether there was more; a cut one's connection is of no further use."""
+async def read_reply(stream: aiohttp.StreamReader, most: int = MAX_REPLY) -> tuple[bytes, bool]:
+    """Return the body of an answer, at most so many bytes, and whether there was more; a cut one's connection is of no further use."""
     if stream.is_eof() and not stream.total_bytes:
         return b"", False
     chunks, size = [], 0
     while chunk := await stream.readany():
         chunks.append(chunk)
         size += len(chunk)
-        if size > MAX_REPLY:
-            return b"".join(chunks)[:MAX_REPLY], True
+        if size > most:
+            return b"".join(chunks)[:most], True
     return (chunks[0] if len(chunks) == 1 else b"".join(chunks)), False
 
 

@@ -6,10 +6,13 @@ import socket
 import ssl
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from pathlib import Path
 from typing import Final
 
 import aiohttp
 from aiohttp.abc import AbstractResolver, ResolveResult
+
+from connectors.errors import ConfigError
 
 Network = IPv4Network | IPv6Network
 Address = IPv4Address | IPv6Address
@@ -131,3 +134,19 @@ def open_session(
         max_line_size=8190,
         max_field_size=8190,
     )
+
+
+def tls_context(ca_file: Path | None, cert_file: Path | None, key_file: Path | None) -> ssl.SSLContext:
+    """Return a TLS context for one target; raises `ConfigError` when a file cannot be used."""
+    try:
+        context = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
+        if cert_file is not None:
+            context.load_cert_chain(str(cert_file), str(key_file) if key_file else None, password=lambda: "")
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"The TLS files of the target cannot be used: {type(error).__name__}.",
+            code="tls-files-invalid",
+            remedy="Check ca_file, client_cert_file and client_key_file: PEM, readable, key without passphrase.",
+        ) from None
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    return context

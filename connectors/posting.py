@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Final
 
 import aiohttp
@@ -26,12 +26,18 @@ _SMALL: Final = 64 * 1024
 class Posting:
     """Posts bodies to one address through the connections of a session; call it with a running loop.
 
-    `fixed` are the headers of every request. Redirects are not followed, nothing is sent a second time, and proxies, cookies
+    `fixed` are the headers of every request; `varying` names those that each brings itself and aiohttp would add. Redirects are not followed, nothing is sent a second time, and proxies, cookies
     and logins of the environment play no part, since the session's connector alone is used.
     """
 
     def __init__(
-        self, session: aiohttp.ClientSession, url: URL, fixed: Mapping[str, str], *, connect_timeout: float
+        self,
+        session: aiohttp.ClientSession,
+        url: URL,
+        fixed: Mapping[str, str],
+        *,
+        connect_timeout: float,
+        varying: Collection[str] = (),
     ) -> None:
         connector = session.connector
         if connector is None:
@@ -45,26 +51,43 @@ class Posting:
             "POST",
             url,
             headers={**session.headers, **fixed},
-            skip_auto_headers={"Content-Length", "Content-Type"},
+            skip_auto_headers={"Content-Length", "Content-Type", *varying},
             loop=asyncio.get_running_loop(),
         )
         headers = {
             name: value for name, value in self._request.headers.items() if name.lower() != "content-length"
         }
-        self._head = f"POST {url.raw_path_qs} HTTP/1.1\r\n{_lines(headers)}"
+        self._fixed = _lines(headers)
+        self._head = f"POST {url.raw_path_qs} HTTP/1.1\r\n{self._fixed}"
 
     async def post(self, headers: Mapping[str, str], body: bytes, deadline: float) -> Reply:
         """Make one request; raises `Unavailable` when nothing was sent and `Unknown` when something was and no answer came.
 
         `headers` are those of this request alone. `deadline` is in seconds of the loop's clock; it bounds the whole call.
         """
+        return await self._send(self._head, headers, body, deadline)
+
+    async def request(
+        self, method: str, target: str, headers: Mapping[str, str], body: bytes, deadline: float
+    ) -> Reply:
+        """Make one request of another method or to another path of the same host; `target` is path and query, encoded.
+
+        Raises as `post` does, and `ConfigError` for a target that cannot stand in a request line.
+        """
+        if not target.isascii() or not target.startswith("/") or any(c <= " " for c in target):
+            raise ConfigError(
+                "A request's path holds a character that may not stand there; nothing was sent."
+            )
+        return await self._send(f"{method} {target} HTTP/1.1\r\n{self._fixed}", headers, body, deadline)
+
+    async def _send(self, start: str, headers: Mapping[str, str], body: bytes, deadline: float) -> Reply:
         started = time.perf_counter()
         remaining = deadline - asyncio.get_running_loop().time()
         # Connecting ends before the deadline does, so that "nothing was sent" is still known.
         limit = self._limit
         if remaining * 0.9 < self._connect_timeout:
             limit = aiohttp.ClientTimeout(total=None, connect=max(remaining * 0.9, 0.001))
-        head = f"{self._head}{_lines(headers)}Content-Length: {len(body)}\r\n\r\n".encode()
+        head = f"{start}{_lines(headers)}Content-Length: {len(body)}\r\n\r\n".encode()
         try:
             connection = await self._connect(limit)
             try:

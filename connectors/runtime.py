@@ -7,12 +7,12 @@ import logging
 import traceback
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import aiohttp
 
 from canonical_model.message import Message
-from connectors.contract import Callback, Connector, Context, Health, Receipt, Repeat
+from connectors.contract import Callback, CallbackAnswer, Connector, Context, Health, Receipt, Repeat
 from connectors.discovery import Broken, discover
 from connectors.errors import ConfigError, Defect, HubError, Unavailable, Unknown
 from connectors.network import open_session
@@ -98,6 +98,41 @@ class OpenTarget:
                 return list(await self._inner.receive(callback))
         except HubError:
             raise
+        except Exception as error:
+            raise defect_of(error, self.name) from None
+
+    @property
+    def takes_callbacks(self) -> bool:
+        """Whether the connector takes callbacks, proving itself who sent them and answering in its target's own form."""
+        return hasattr(self._inner, "answer")
+
+    @property
+    def pays(self) -> bool:
+        """Whether the connector has a rail, to be driven with the transfers of its target."""
+        return hasattr(type(self._inner), "rail")
+
+    @property
+    def rail(self) -> Any:
+        """The rail of a connector that pays; raises `Unavailable` while it is not open."""
+        return cast("Any", self._inner).rail
+
+    async def ready(self) -> None:
+        """Open the connector unless it is open; raises `Unavailable` while its system is away."""
+        if not self._ready:
+            await self._reopen()
+
+    async def answer(self, callback: Callback) -> CallbackAnswer:
+        """Take a callback and return the answer the outside system expects."""
+        try:
+            async with asyncio.timeout(self.timeout):
+                await self.ready()
+                return cast("CallbackAnswer", await cast("Any", self._inner).answer(callback))
+        except HubError:
+            raise
+        except TimeoutError:
+            raise Unavailable(
+                f"Target {self.name} did not take a callback in time.", code="target-busy", retry_after=1
+            ) from None
         except Exception as error:
             raise defect_of(error, self.name) from None
 

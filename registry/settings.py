@@ -122,6 +122,10 @@ class HubSettings(BaseSettings):
         200, description="Parcels a worker holds per route."
     )
     job_parallel: Annotated[int, Field(ge=1, le=32)] = Field(2, description="Jobs a worker runs at once.")
+    program_upkeep_seconds: Annotated[float, Field(ge=0)] = Field(
+        600,
+        description="Seconds between looks for what programs need when its day has come (grace, vouchers, next cycles); 0 never.",
+    )
     rate_limit: Annotated[float, Field(gt=0)] = Field(
         2000, description="Messages a second each partner may send."
     )
@@ -134,6 +138,25 @@ class HubSettings(BaseSettings):
     )
     region: Annotated[str | None, Field(pattern=r"^[A-Z]{2}$")] = Field(
         None, description="Country (ISO 3166-1 alpha-2) of phone numbers written without country code."
+    )
+    reference_system: Annotated[str | None, Field(pattern=r"^[a-z][a-z0-9-]{0,39}$")] = Field(
+        None,
+        description="Name of the ID system that keeps people's identity; the hub then keeps its token only.",
+    )
+    reference_identifier: Annotated[str | None, Field(max_length=200)] = Field(
+        None, description="Namespace, else type, of the identifier that is the ID system's token."
+    )
+    reference_sources: str = Field(
+        "*",
+        max_length=2000,
+        description="Sources of people kept by reference, as patterns, comma separated; * is everybody.",
+    )
+    reference_indexes: Literal["token", "identifiers", "names"] = Field(
+        "token",
+        description="What of people kept by reference is looked up by keyed hashes: the token alone, all identifiers, or names and contacts too.",
+    )
+    reference_deadline: Annotated[float, Field(ge=0.1, le=60)] = Field(
+        5.0, description="Seconds the ID system has for an answer."
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="Least level that is logged."

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Final
 from uuid import UUID
@@ -38,6 +38,8 @@ class Answer:
     """The question came before: nothing was sent, and the trace of `message_id` tells what became of it."""
     reference: str | None = None
     produced: Sequence[Message] = ()
+    told: Sequence[Message] = field(default=(), repr=False)
+    """What the target told for this caller alone; the hub has recorded nothing of it."""
 
 
 class Asker(Worker):
@@ -197,7 +199,13 @@ def _answer(claim: Claim, outcome: Outcome) -> Answer:
     """Return what a delivered question brought; raise what any other end means to the caller."""
     if outcome.state == "delivered":
         produced = tuple(entry.message for entry in outcome.produced)
-        return Answer(claim.message_id, claim.accepted_at, reference=outcome.reference, produced=produced)
+        return Answer(
+            claim.message_id,
+            claim.accepted_at,
+            reference=outcome.reference,
+            produced=produced,
+            told=tuple(outcome.told),
+        )
     if outcome.code == "outcome-unknown":
         kind: type[HubError] = Unknown
     elif outcome.state == "refused":

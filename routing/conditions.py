@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import cel
@@ -25,7 +26,7 @@ class Condition:
 
     __slots__ = ("_names", "_program", "text")
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, names: Sequence[str] = NAMES) -> None:
         self.text = text
         try:
             self._program = cel.compile(text)
@@ -35,17 +36,29 @@ class Condition:
             ) from error
         # The library lists the variables of comprehensions too; those are the expression's own.
         named = set(self._program.variables()) - set(_MACRO.findall(text))
-        unknown = sorted(named - set(NAMES))
+        unknown = sorted(named - set(names))
         if unknown:
             raise ConditionError(
-                f"the expression {text!r} names {', '.join(unknown)}; only {', '.join(NAMES)} are known"
+                f"the expression {text!r} names {', '.join(unknown)}; only {', '.join(names)} {'is' if len(names) == 1 else 'are'} known"
             )
         self._names = tuple(named)
 
     def value(self, message: Message) -> Any:
         """Evaluate; a missing field gives None. Raises `ConditionError` when types do not fit."""
+        return self._run({name: getattr(message, name) for name in self._names})
+
+    def holds(self, values: Mapping[str, Any]) -> bool:
+        """Say whether the condition is true of values by name; a missing field makes it false."""
+        value = self._run(values)
+        if value is not None and not isinstance(value, bool):
+            raise ConditionError(
+                f"the condition `{self.text}` gives {type(value).__name__}, not true or false"
+            )
+        return bool(value)
+
+    def _run(self, values: Mapping[str, Any]) -> Any:
         try:
-            return self._program.execute({name: getattr(message, name) for name in self._names})
+            return self._program.execute(dict(values))
         except (KeyError, IndexError):
             return None
         except (

@@ -45,6 +45,8 @@ class Receipt:
     exchanges: Sequence[Exchange] = ()
     produced: Sequence[Message] = ()
     """Messages the answer gave rise to; recorded in the same statement as the delivery."""
+    told: Sequence[Message] = field(default=(), repr=False)
+    """Messages only for who waits for the answer of a question: handed on, recorded nowhere."""
 
 
 class Target(Protocol):

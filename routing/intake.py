@@ -23,6 +23,7 @@ from registry.vault import DataKey, Vault, aad
 from registry.vault.blind import BlindIndex
 from routing import metrics
 from routing.conditions import ConditionError
+from routing.exclusion import ORDERS, refuse_second_payer
 from routing.routes import Route, RouteBook, Verdict
 
 CHANNEL: Final = "hub_outbox"
@@ -366,6 +367,8 @@ class Intake:
                 pointer="/type",
                 remedy="Ask the operator of the hub for a route, then send it again.",
             )
+        if len(matched) > 1 and message.type in ORDERS:
+            refuse_second_payer(message.type, [route for route, _ in matched])
         retention = max(
             [route.retention_days or self._retention for route, _ in matched] or [self._retention]
         )
@@ -385,7 +388,7 @@ class Intake:
             message,
             partner,
             request_id,
-            message.id.bytes if origin is None else blind.index("origin", f"{partner}\x00{origin}"),
+            message.id.bytes if origin is None else self.origin_hash(partner, origin),
             blind.digest("body", raw) if body_hash is None else body_hash,
             subject_hash,
             None if correlation is None else blind.index("correlation", correlation),
@@ -395,6 +398,10 @@ class Intake:
             len(plain),
             [self._address(message, route, verdict, subject_hash) for route, verdict in matched],
         )
+
+    def origin_hash(self, partner: str, origin: str) -> bytes:
+        """Return the keyed hash by which a partner's message is known again."""
+        return self._blind.index("origin", f"{partner}\x00{origin}")
 
     def _address(
         self, message: Message, route: Route, verdict: Verdict, subject_hash: bytes | None

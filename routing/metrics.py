@@ -29,6 +29,8 @@ __all__ = [
     "retried",
     "sample_backlog",
     "sample_once",
+    "transfer_moved",
+    "transfer_went_on",
 ]
 
 _LOG = logging.getLogger(__name__)
@@ -103,6 +105,25 @@ _outbox_route = _gauge("hub_outbox_depth", "Parcels that still have to reach a w
 _accept_seconds = Histogram(
     "hub_accept_seconds", "Seconds from request to durable answer.", buckets=_FAST, registry=REGISTRY
 )
+_transfers = _counter("hub_transfers_total", "Transfers that came into a state.", "target", "state")
+_went_on = _counter(
+    "hub_transfers_next_rail_total",
+    "Payments that failed on one rail and were ordered at the next.",
+    "target",
+    "rail",
+)
+_transfer_seconds = _histogram(
+    "hub_transfer_step_seconds", "Seconds a transfer was at a stage.", _SLOW, "target", "stage"
+)
+_transfers_live = _gauge(
+    "hub_transfers_open",
+    "Transfers that have not ended, and those that wait for a person.",
+    "target",
+    "state",
+)
+_transfer_age = _gauge(
+    "hub_transfers_unclear_age_seconds", "Age of the oldest transfer sent and not known.", "target"
+)
 _workers = Gauge("hub_workers", "Workers seen in the last minute.", registry=REGISTRY)
 _sampled = Gauge(
     "hub_backlog_sampled_timestamp_seconds", "When the backlog was last counted.", registry=REGISTRY
@@ -161,6 +182,17 @@ def in_flight(target: str, change: int) -> None:
     _in_flight.at(target).inc(change)
 
 
+def transfer_moved(target: str, state: str, stage: str, seconds: float) -> None:
+    """Count a transfer that came into a state, and the seconds since its step before."""
+    _transfers.at(target, state).inc()
+    _transfer_seconds.at(target, stage).observe(max(seconds, 0.0))
+
+
+def transfer_went_on(target: str, rail: str) -> None:
+    """Count a payment that failed on one rail and is ordered at the next."""
+    _went_on.at(target, rail).inc()
+
+
 def render() -> bytes:
     """Return all metrics in the Prometheus text form (`CONTENT_TYPE`)."""
     return generate_latest(REGISTRY)
@@ -175,6 +207,15 @@ _WORKERS_SQL: Final = (
     "SELECT count(*) FROM worker WHERE role = 'worker' AND seen_at > now() - interval '1 minute'"
 )
 
+_TRANSFERS_SQL: Final = """
+SELECT target, state, count(*) AS live, CASE WHEN state <> 'working' AND state <> 'queued'
+    THEN extract(epoch FROM now() - min(sent_at))::float8 END AS age
+FROM transfer WHERE state IN ('queued', 'working', 'sent') GROUP BY target, state
+UNION ALL
+SELECT target, state, count(*), extract(epoch FROM now() - min(sent_at))::float8
+FROM transfer WHERE state IN ('unknown', 'review') GROUP BY target, state
+"""
+
 
 async def sample_once(pool: asyncpg.Pool, *, timeout: float = 10.0) -> None:  # noqa: ASYNC109
     """Count the backlog now and set the gauges; `timeout` (seconds) bounds each query."""
@@ -182,6 +223,7 @@ async def sample_once(pool: asyncpg.Pool, *, timeout: float = 10.0) -> None:  # 
         rows = await connection.fetch(_BACKLOG_SQL, timeout=timeout)
         waiting = await connection.fetch(_OUTBOX_SQL, timeout=timeout)
         workers = await connection.fetchval(_WORKERS_SQL, timeout=timeout)
+        transfers = await connection.fetch(_TRANSFERS_SQL, timeout=timeout)
     ages: dict[str, float] = {}
     counts: set[tuple[str, ...]] = set()
     for row in rows:
@@ -195,6 +237,16 @@ async def sample_once(pool: asyncpg.Pool, *, timeout: float = 10.0) -> None:  # 
     for row in waiting:
         _outbox_route.at(row["route"]).set(row["waiting"])
     _outbox_route.keep_only({(row["route"],) for row in waiting})
+    for row in transfers:
+        _transfers_live.at(row["target"], row["state"]).set(row["live"])
+    _transfers_live.keep_only({(row["target"], row["state"]) for row in transfers})
+    unclear: dict[str, float] = {}
+    for row in transfers:
+        if row["age"] is not None:
+            unclear[row["target"]] = max(unclear.get(row["target"], 0.0), row["age"])
+    for target, age in unclear.items():
+        _transfer_age.at(target).set(age)
+    _transfer_age.keep_only({(target,) for target in unclear})
     _workers.set(workers)
     _sampled.set_to_current_time()
 

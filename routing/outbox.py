@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Final
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from canonical_model.errors import Refused
-from canonical_model.message import Message
+from canonical_model.message import Message, uuid7
+from routing.exclusion import ORDERS
 from routing.intake import HUB, Entry, Intake
+from routing.statements import WITHDRAW
+
+_MESSAGES: Final = "SELECT origin_hash, message_id FROM accepted_origin WHERE origin_hash = ANY ($1::bytea[])"
 
 
 class HubOutbox:
@@ -42,9 +47,34 @@ class HubOutbox:
             if isinstance(answer, Exception):
                 raise answer
 
+    async def withdraw(
+        self,
+        connection: asyncpg.Connection | PoolConnectionProxy,
+        originids: Sequence[str],
+        reason: str,
+        *,
+        actor: str,
+    ) -> set[str]:
+        """Take back messages of the hub that were surely not sent yet, atomically against workers; return their `originid`s."""
+        by_hash = {self._intake.origin_hash(HUB, each): each for each in originids}
+        known = await connection.fetch(_MESSAGES, list(by_hash))
+        if not known:
+            return set()
+        by_message = {row["message_id"]: by_hash[row["origin_hash"]] for row in known}
+        copying = [route.name for route in self._intake.routes if route.copies]
+        audit_ids = [uuid7() for _ in by_message]
+        rows = await connection.fetch(WITHDRAW, list(by_message), copying, actor, reason, audit_ids)
+        return {by_message[row["message_id"]] for row in rows}
+
 
 def _check(entry: Entry, route: str | None) -> None:
-    taking = {delivery.route.name for delivery in entry.deliveries if delivery.state == "queued"}
+    order = entry.message.type in ORDERS
+    taking = {
+        delivery.route.name
+        for delivery in entry.deliveries
+        # A route that only copies pays nobody.
+        if delivery.state == "queued" and not (order and delivery.route.copies)
+    }
     if taking and (route is None or route in taking):
         return
     what = f"The route {route} does not take" if route is not None else "No route takes"

@@ -12,6 +12,7 @@ import asyncpg
 from canonical_model.errors import Unavailable
 from registry.logs import log
 from registry.storage.database import GONE
+from registry.storage.listening import listen
 from routing import metrics
 from routing.brokers.contract import Broker, Parcel
 from routing.intake import CHANNEL
@@ -69,7 +70,7 @@ class Relay:
 
     async def run(self) -> None:
         """Work until `stop`; whatever fails is tried again, with back-off: nothing else empties the outbox."""
-        listener = asyncio.create_task(self._listen())
+        listener = asyncio.create_task(listen(self._pool, CHANNEL, lambda _: self._wake.set()))
         wait = 0.1
         try:
             while not self._stopping:
@@ -137,29 +138,10 @@ class Relay:
 
     async def _sleep(self, seconds: float) -> None:
         try:
-            await asyncio.wait_for(self._wake.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
         except TimeoutError:
             return
-
-    async def _listen(self) -> None:
-        """Keep one connection listening for new outbox rows; without it the relay still polls every second."""
-
-        def woken(*_: Any) -> None:
-            self._wake.set()
-
-        while not self._stopping:
-            try:
-                async with self._pool.acquire() as connection:
-                    await connection.add_listener(CHANNEL, woken)
-                    try:
-                        while not self._stopping and not connection.is_closed():
-                            await connection.execute("SELECT 1")
-                            await asyncio.sleep(5)
-                    finally:
-                        if not connection.is_closed():
-                            await connection.remove_listener(CHANNEL, woken)
-            except (*GONE, asyncpg.PostgresError):
-                await asyncio.sleep(1)
 
     def stop(self) -> None:
         """Ask `run` to return after the batch under way."""

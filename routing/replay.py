@@ -22,7 +22,7 @@ from registry.storage.database import database_errors
 from registry.storage.tables import attempt, compiled, delivery, message
 from routing.routes import Route
 from routing.search import Blind, MessageFilter, delivery_conditions, message_conditions, newest_condition
-from routing.statements import CANCEL, DISMISS, REPLAY
+from routing.statements import CANCEL, DISMISS, REPLAY, WITHDRAWN
 
 __all__ = ["MOST", "REPLAY_LIMIT", "Actor", "Replayer", "Report", "RouteDirectory"]
 
@@ -61,7 +61,7 @@ class Report:
 
     `matched` deliveries were found; `done` were replayed, cancelled or dismissed; the rest were left alone because their
     outcome is unknown or they were delivered (`needs_force`), their route is gone (`route_gone`), they were replayed too
-    often (`spent`), or they were already dealt with, by an earlier call or by another at the same time (`skipped`).
+    often (`spent`), or they were taken back by their sender or already dealt with, by an earlier call or by another at the same time (`skipped`).
     """
 
     matched: int
@@ -161,18 +161,20 @@ class Replayer:
         rows, more = await self._candidates(actor, delivery_id, message_id, filter_, states, most)
         report = Report(matched=len(rows), done=0, dry_run=dry_run, more=more)
         chosen: list[tuple[_Candidate, Route]] = []
-        forced, gone, spent = 0, 0, 0
+        forced, gone, spent, withdrawn = 0, 0, 0, 0
         for one in rows:
             route = self._routes.get(one.route)
             if one.replays >= REPLAY_LIMIT:
                 spent += 1
+            elif one.code == WITHDRAWN:
+                withdrawn += 1
             elif route is None or not route.file.enabled:
                 gone += 1
             elif not force and (one.unsure or one.code == "outcome-unknown" or one.state == "delivered"):
                 forced += 1
             else:
                 chosen.append((one, route))
-        skipped = int(not rows and filter_ is None)
+        skipped = withdrawn + int(not rows and filter_ is None)
         report = replace(report, needs_force=forced, route_gone=gone, spent=spent, skipped=skipped)
         ids = tuple(one.id for one, _ in chosen[:_SHOWN])
         if dry_run:

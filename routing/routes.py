@@ -7,14 +7,24 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from canonical_model.errors import ConfigError
 from canonical_model.message import Message
 from routing.conditions import Condition, ConditionError
+from routing.exclusion import Exclusive, first_of_groups
+from routing.rails import MOST_RAILS, RailChoice, Rails
 from routing.retry import Duration, RetryPolicy
 from routing.schedule import Schedule
 
@@ -66,13 +76,24 @@ class RouteFile(BaseModel):
     enabled: bool = True
     when: When
     map: str | None = None
-    to: Name
+    to: Name | None = None
+    rails: tuple[RailChoice, ...] = Field(default=(), max_length=MOST_RAILS)
     order: str = "subject"
     retry: RetryPolicy = RetryPolicy()
     timeout: Duration | None = None
     schedule: Schedule | None = None
     retention: Duration | None = None
     visible_to: Annotated[Texts, AfterValidator(_words)] = ()
+    exclusive: Exclusive | None = None
+    copies: bool = False
+
+    @model_validator(mode="after")
+    def _goes_somewhere(self) -> Self:
+        if (self.to is None) == (not self.rails):
+            raise ValueError("give either `to`, or `rails` to choose among")
+        if self.rails and self.map is not None:
+            raise ValueError("rails are chosen by the canonical order, so `map` cannot be used with `rails`")
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +115,9 @@ class Route:
         self.origin = origin
         self.name = file.route
         self.version = file.version
-        self.target = file.to
+        self.target = file.to or file.route
+        self.rails = Rails(file.route, file.rails, origin) if file.rails else None
+        self.reaches = self.rails.targets if self.rails else [self.target]
         self.mapping = file.map
         self.retry = file.retry
         self.schedule = file.schedule
@@ -102,6 +125,11 @@ class Route:
         self.retention_days = None if file.retention is None else max(1, round(file.retention / 86400))
         self.ordered = file.order != "none"
         self.by_subject = file.order == "subject"
+        self.sources = file.when.source
+        self.expression = file.when.condition
+        self.exclusive = file.exclusive
+        self.copies = file.copies
+        self.enabled = file.enabled
         self._fits = Verdict(self.name, matched=True, why="type and source fit")
         try:
             self.condition = Condition(file.when.condition) if file.when.condition else None
@@ -186,16 +214,35 @@ class RouteBook:
         return found
 
     def match(self, message: Message) -> list[tuple[Route, Verdict]]:
-        """Return the routes that take a message."""
-        return [
+        """Return the routes that take a message, of each exclusive group the one with the lowest place.
+
+        A route whose condition cannot be decided counts as taking it: whoever stands behind it must not.
+        """
+        found = [
             (route, verdict)
             for route in self.candidates(message.type)
             if (verdict := route.takes(message)) is not None
         ]
+        if len(found) < 2 or not any(route.exclusive for route, _ in found):
+            return found
+        return [found[number] for number in first_of_groups([route.exclusive for route, _ in found])]
 
     def explain(self, message: Message) -> list[Verdict]:
         """Return every route's verdict on a message."""
-        return [route.verdict(message) for route in self]
+        taking = {route.name: route for route, _ in self.match(message)}
+        found = []
+        for route in self:
+            verdict = route.verdict(message)
+            if verdict.matched and route.name not in taking and route.exclusive is not None:
+                group = route.exclusive.group
+                first = next(
+                    one.name for one in taking.values() if one.exclusive and one.exclusive.group == group
+                )
+                verdict = Verdict(
+                    route.name, matched=False, why=f"the route {first} comes first in the group {group}"
+                )
+            found.append(verdict)
+        return found
 
 
 def parse_route(text: str, origin: str) -> Route:

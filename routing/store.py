@@ -15,7 +15,7 @@ import asyncpg
 import orjson
 
 from canonical_model.errors import HubError, Refused
-from canonical_model.message import uuid7
+from canonical_model.message import Message, uuid7
 from registry.logs import log
 from registry.storage.database import database_errors
 from registry.storage.group import GroupCommit
@@ -210,6 +210,8 @@ class Outcome:
     counted: bool = True
     exchanges: list[dict[str, Any]] | None = None
     produced: list[Entry] = field(default_factory=list)
+    told: Sequence[Message] = field(default=(), repr=False)
+    """What was told for who waits for the answer; not recorded."""
 
 
 class DeliveryStore:

@@ -105,7 +105,8 @@ class Worker:
         for gate in self._gates.values():
             gate.breaker.let_go()
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._idle.wait(), patience)
+            async with asyncio.timeout(patience):
+                await self._idle.wait()
         await self._store.drain()
         for keeper in self._keepers:
             keeper.cancel()
@@ -355,6 +356,7 @@ class Worker:
             outcome.state = outcome.outcome = "delivered"
             outcome.reference = receipt.reference
             outcome.exchanges = exchanges_of(receipt.exchanges)
+            outcome.told = receipt.told
             for message in receipt.produced:
                 outcome.produced.append(await self._prepare(message))
         finally:

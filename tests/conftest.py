@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+# A console keeps the width it was made with; tests say the width they need, whoever starts them with one set.
+for _size in ("COLUMNS", "LINES"):
+    os.environ.pop(_size, None)
 
 # Tests are imported by file (importlib mode); what they share lies in tests/services and needs a place on the path.
 sys.path.append(str(Path(__file__).resolve().parent))

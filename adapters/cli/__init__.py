@@ -13,6 +13,7 @@ from adapters.cli.output import report
 from canonical_model.errors import HubError
 
 GROUPS = {
+    "accounts": ("adapters.cli.accounts", "Which financial address an id is paid at: link, resolve, import."),
     "areas": ("adapters.cli.areas", "Import, list and move areas."),
     "audit": ("adapters.cli.audit", "Read the audit trail, seal it, verify that it is whole."),
     "attributes": ("adapters.cli.attributes", "Declare attributes of registrants, programmes and events."),
@@ -26,6 +27,7 @@ GROUPS = {
     "mapping": ("adapters.cli.mapping", "Check mappings, try them, see what they lose."),
     "messages": ("adapters.cli.messages", "List, show and replay messages; dead letters."),
     "partner": ("adapters.cli.partner", "List partners, make their secrets."),
+    "payments": ("adapters.cli.payments", "Where a payment is; batches, reviews, sums and exports."),
     "people": ("adapters.cli.people", "List, find and show people and groups, their history and identity."),
     "reference": ("adapters.cli.reference", "Types of identifiers, relationships and facts; code lists."),
     "program": ("adapters.cli.program", "Programs from enrollment to reconciled payments."),

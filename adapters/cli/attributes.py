@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import csv
 import sys
-from contextlib import suppress
 from dataclasses import asdict
-from datetime import date
 from pathlib import Path
-from typing import Annotated, Any, Final, cast
+from typing import Annotated, Any, cast
 
 import asyncpg
 import typer
@@ -16,18 +14,21 @@ from asyncpg.pool import PoolConnectionProxy
 from rich.markup import escape
 from rich.table import Column, Table
 
+from adapters.cli.forms import write_form
 from adapters.cli.output import ERR, OUT, print_json
 from adapters.cli.store import actor, on_database
 from canonical_model.errors import Refused
-from canonical_model.program import TargetType
 from registry.attributes import (
     KINDS,
     Applied,
     Attribute,
     Catalog,
     Document,
+    Form,
     Kind,
     apply,
+    event_form,
+    form,
     load_catalog,
     load_file,
     load_version,
@@ -37,12 +38,9 @@ from registry.attributes import (
     versions,
     wanted,
 )
-from registry.programs.definition import listed
-from registry.rules import Result, RuleRefused, compile_rule
+from registry.programs.uses import attributes_used
 
 Connection = asyncpg.Connection | PoolConnectionProxy
-_PROGRAMS: Final = 1000
-_ANY_DAY: Final = date(2000, 1, 1)  # what a rule reads does not hang on the day
 
 app = typer.Typer(
     help="Declare attributes of individuals, groups, programmes and events.",
@@ -132,7 +130,7 @@ async def _apply(
         result: Applied = await apply(connection, document, actor(), force=force, dry_run=dry_run)
         if index and not dry_run:
             catalog = await load_catalog(connection)
-            used = await _used(connection, catalog)
+            used = await attributes_used(connection, catalog)
             made, dropped = await promote(
                 connection,
                 catalog,
@@ -140,29 +138,6 @@ async def _apply(
                 progress=lambda text: ERR.print(f"… {text}", style="dim", markup=False),
             )
     return asdict(result) | {"dry_run": dry_run, "indexes_made": made, "indexes_dropped": dropped}
-
-
-async def _used(connection: Connection, catalog: Catalog) -> set[tuple[Kind, str]]:
-    """Return the attributes that the rules of programs read; a rule the new schema refuses is told when it is next used."""
-    used: set[tuple[Kind, str]] = set()
-    after = ""
-    while found := await listed(connection, after, _PROGRAMS):
-        for program in found:
-            target: Kind = "group" if program.target_type is TargetType.GROUP else "individual"
-            texts: list[tuple[str | None, str]] = [(program.eligibility, "condition")]
-            texts += [(one.condition, "condition") for one in program.benefit.amounts]
-            texts += [(one.condition, "condition") for one in program.benefit.items]
-            texts += [(one.amount, "amount") for one in program.benefit.amounts]
-            for text, result in texts:
-                with suppress(RuleRefused):
-                    if text is not None:
-                        rule = compile_rule(
-                            text, catalog, target=target, result=cast("Result", result), as_of=_ANY_DAY,
-                            program=program.code,
-                        )  # fmt: skip
-                        used |= rule.used
-        after = found[-1].code
-    return used
 
 
 @app.command("list")
@@ -263,6 +238,49 @@ def template_command(
         print_json({"kind": kind, "columns": columns})
     else:
         csv.writer(sys.stdout, lineterminator="\n").writerow(columns)
+
+
+@app.command("form")
+def form_command(
+    subject: Annotated[str, typer.Argument(help="individual, group or event:TYPE.", show_default=False)],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="The XLSForm to write, such as household.xlsx.")
+    ] = None,
+    program: Annotated[
+        str | None, typer.Option("--program", help="With the attributes of this programme too.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a form that asks for every declared attribute, as an XLSForm for ODK, Kobo and others; answers can be imported.
+
+    Example: hub attributes form individual -o household.xlsx
+    """
+    kind = cast("Kind", subject)
+    is_event = subject.startswith("event:")
+    if subject not in KINDS and not is_event:
+        raise Refused(
+            "There is a form for individuals, groups and events only.",
+            code="attribute-subject-unknown",
+            remedy="Say individual, group or event:TYPE; a programme's attributes come with --program.",
+        )
+    if output is None and not as_json:
+        raise typer.BadParameter(
+            "Name the workbook to write, such as form.xlsx, or say --json.", param_hint="--output"
+        )
+
+    async def work(pool: asyncpg.Pool, _url: str) -> Form:
+        catalog = await load_catalog(pool)
+        if is_event:
+            return event_form(catalog, subject.removeprefix("event:"))
+        return form(catalog, kind, program)
+
+    found = on_database(work)
+    if output is not None:
+        write_form(found, output)
+    if as_json:
+        print_json({"subject": subject} | asdict(found))
+    else:
+        OUT.print(f"{output}: {len(found.survey)} questions.", markup=False)
 
 
 def _rows(attributes: dict[str, Attribute] | Any, language: str) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from adapters.cli.output import OUT, Told, print_json, progress
 from adapters.cli.store import not_allowed, on_database
 from canonical_model.errors import ConfigError, Unavailable
 from canonical_model.message import uuid7_time
-from registry.audit import clock
+from registry.audit import adopt, clock
 from registry.people import retoken
 from registry.settings import load_settings
 from registry.storage import migrate, periods
@@ -69,7 +69,14 @@ def upgrade_command(
             raise _failed(error) from error
         made = await periods.ensure(pool, load_settings().partition, progress=partial(told, "partitions"))
         await clock.wind(pool)
-        return {"before": before, "after": after, "changed": before != after, "partitions_made": made}
+        adopted = await adopt(pool, partial(told, "rows of the history"))
+        return {
+            "before": before,
+            "after": after,
+            "changed": before != after,
+            "partitions_made": made,
+            "history_adopted": adopted,
+        }
 
     with progress(as_json=as_json) as told:
         found = on_database(lambda pool, url: work(pool, url, told))
@@ -81,6 +88,10 @@ def upgrade_command(
     else:
         OUT.print(f"The schema is {found['after']} already.", markup=False)
     OUT.print(f"{len(found['partitions_made'])} partitions were made ahead.", markup=False)
+    if found["history_adopted"]:
+        OUT.print(
+            f"{found['history_adopted']:,} changes from before were taken into the audit trail.", markup=False
+        )
 
 
 def _cause(error: DBAPIError) -> BaseException | None:

@@ -6,29 +6,31 @@ import asyncio
 import csv
 import os
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import file_digest, sha256
 from pathlib import Path
 from typing import IO, Annotated, Any, Final
 from uuid import UUID
 
-import asyncpg
 import orjson
 import typer
 from pydantic import ValidationError
 from rich.markup import escape
 from rich.table import Table
 
+from adapters.cli.opened import actor, on_hub
 from adapters.cli.output import OUT, print_json, progress
-from adapters.cli.store import actor
+from adapters.cli.serve import settle
 from adapters.hub import Hub
 from canonical_model.errors import Refused
 from canonical_model.message import uuid7
 from registry.imports.columns import ColumnMapping, Kind
 from registry.imports.corrections import CorrectionFile
 from registry.imports.files import Format
-from registry.imports.run import Counts, Import, Reading, Source, check, propose
+from registry.imports.job import known_areas
+from registry.imports.run import Counts, Import, check, propose
+from registry.imports.source import Reading, Source
 from registry.imports.store import ImportStore
 from registry.imports.templates import TEMPLATES, own_template
 from registry.imports.writing import PeopleWriter
@@ -82,7 +84,12 @@ def suggest_command(
 
     Example: hub import suggest people.csv -o people.mapping.json
     """
-    mapping = propose(Source(file, format, encoding, sheet), kind, name=name)
+    source = Source(file, format, encoding, sheet)
+
+    async def work(hub: Hub) -> ColumnMapping:
+        return propose(source, kind, [*hub.catalog.declared(kind.value)], name)
+
+    mapping = on_hub(work)
     body = mapping.model_dump(mode="json", exclude_defaults=True) | {
         "name": mapping.name,
         "kind": mapping.kind.value,
@@ -123,7 +130,11 @@ def template_command(
             code="import-mapping-missing",
             remedy=f"There are {', '.join(TEMPLATES)}.",
         )
-    columns = [one.column for one in TEMPLATES[name].columns] if name else own_template(kind)
+
+    async def work(hub: Hub) -> list[str]:
+        return [*own_template(kind, hub.catalog.declared(kind.value))]
+
+    columns = [one.column for one in TEMPLATES[name].columns] if name else on_hub(work)
     csv.writer(sys.stdout).writerow(columns)
 
 
@@ -147,11 +158,16 @@ def check_command(
     Example: hub import check people.csv --problems mend.csv
     """
     source = Source(file, format, encoding, sheet)
-    reading = Reading(find_mapping(source, mapping, kind), region=region)
-    with correction_file(problems, source) as out:
+
+    async def work(hub: Hub) -> Reading:
+        return await _reading(hub, source, mapping, kind, region)
+
+    reading = on_hub(work)
+    with correction_file(problems, source) as out, progress() as bars:
         counts = check(
             source,
             reading,
+            lambda done: bars("rows", done, None),
             untaken=None
             if out is None
             else lambda row, draft: out.write(row.number, row.cells, draft.problems),
@@ -187,28 +203,14 @@ def run_command(
     Example: hub import run people.csv --source ministry-survey --problems mend.csv
     """
     source = Source(file, format, encoding, sheet)
-    settings = load_settings()
 
-    async def whole() -> Job:
-        hub = Hub(settings)
-        await hub.open(deliver=False)
-        try:
-            found = await _mapping(hub, source, mapping, kind)
-            reading = Reading(
-                found, hub.catalog.declared(found.kind.value), await known_areas(hub.pool), settings.region
-            )
-            job = await _run(hub, source, reading, origin, again)
-            if problems is not None:
-                store = ImportStore(hub.pool, hub.vault)
-                with correction_file(problems, source) as out:
-                    assert out is not None
-                    async for one in store.kept(job.id):
-                        out.write(one.number, one.cells, one.problems)
-            return job
-        finally:
-            await hub.close()
+    async def work(hub: Hub) -> Job:
+        job = await _run(hub, source, await _reading(hub, source, mapping, kind), origin, again)
+        if problems is not None:
+            await _write_kept(hub, job.id, source, problems)
+        return job
 
-    job = asyncio.run(whole())
+    job = on_hub(work)
     if job.state == "failed" and job.error is not None:
         raise Refused(str(job.error["detail"]), code=str(job.error["code"]), remedy=job.error.get("remedy"))
     counts = Counts.of(job.result) if job.result else Counts()
@@ -217,11 +219,35 @@ def run_command(
         raise typer.Exit(1)
 
 
+async def _reading(
+    hub: Hub, source: Source, name: str | None, kind: Kind, region: str | None = None
+) -> Reading:
+    """Return what rows are read with: the mapping, what the country declares, the areas it has."""
+    found = await _mapping(hub, source, name, kind)
+    return Reading(
+        found,
+        hub.catalog.declared(found.kind.value),
+        await known_areas(hub.pool),
+        region or load_settings().region,
+    )
+
+
+async def _write_kept(hub: Hub, job: UUID, source: Source, place: Path) -> int:
+    """Write the rows an import did not take to a file; returns how many."""
+    written = 0
+    with correction_file(place, source) as out:
+        assert out is not None
+        async for one in ImportStore(hub.pool, hub.vault).kept(job):
+            out.write(one.number, one.cells, one.problems)
+            written += 1
+    return written
+
+
 async def _mapping(hub: Hub, source: Source, name: str | None, kind: Kind) -> ColumnMapping:
     if name is None:
         return propose(source, kind, [*hub.catalog.declared(kind.value)])
     try:
-        return find_mapping(source, name, kind)
+        return find_mapping(name)
     except Refused as refused:
         if refused.code != "import-mapping-missing":
             raise
@@ -247,6 +273,7 @@ async def _run(hub: Hub, source: Source, reading: Reading, origin: str, again: b
     write = PeopleWriter(hub.people.writer, source=origin, actor=actor(), at=submitted.job.created_at)
     work = Import(hub.pool, ImportStore(hub.pool, hub.vault), write, source, reading)
     runner = JobRunner(hub.pool, hub.id, {KIND: work.run})
+    settle()
     with progress() as bars:
         return await runner.run(submitted.job.id, lambda done, total: bars("rows", done, total))
 
@@ -254,12 +281,6 @@ async def _run(hub: Hub, source: Source, reading: Reading, origin: str, again: b
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return file_digest(file, "sha256").hexdigest()
-
-
-async def known_areas(pool: asyncpg.Pool) -> Callable[[str], bool] | None:
-    """Return what says whether an area is known, None while the hub knows none at all."""
-    codes = frozenset(row["code"] for row in await pool.fetch("SELECT code FROM area"))
-    return codes.__contains__ if codes else None
 
 
 @app.command("problems")
@@ -280,21 +301,10 @@ def problems_command(
     except ValueError:
         raise not_found() from None
 
-    async def whole() -> int:
-        hub = Hub(load_settings())
-        await hub.open(deliver=False)
-        try:
-            written = 0
-            with correction_file(output, Source(file)) as out:
-                assert out is not None
-                async for one in ImportStore(hub.pool, hub.vault).kept(id_):
-                    out.write(one.number, one.cells, one.problems)
-                    written += 1
-            return written
-        finally:
-            await hub.close()
+    async def work(hub: Hub) -> int:
+        return await _write_kept(hub, id_, Source(file), output)
 
-    OUT.print(f"{asyncio.run(whole()):,} rows written to {output}.", markup=False)
+    OUT.print(f"{on_hub(work):,} rows written to {output}.", markup=False)
 
 
 @app.command("mappings")
@@ -311,20 +321,15 @@ def mappings_command(
     Example: hub import mappings --save people.mapping.json
     """
 
-    async def whole() -> list[tuple[str, str, bool]]:
-        hub = Hub(load_settings())
-        await hub.open(deliver=False)
-        try:
-            store = ImportStore(hub.pool, hub.vault)
-            if save is not None:
-                await store.save(find_mapping(Source(save), str(save), Kind.INDIVIDUAL), actor())
-            if remove is not None:
-                await store.remove(remove)
-            return await store.names()
-        finally:
-            await hub.close()
+    async def work(hub: Hub) -> list[tuple[str, str, bool]]:
+        store = ImportStore(hub.pool, hub.vault)
+        if save is not None:
+            await store.save(find_mapping(str(save)), actor())
+        if remove is not None:
+            await store.remove(remove)
+        return await store.names()
 
-    found = asyncio.run(whole())
+    found = on_hub(work)
     if as_json:
         print_json([{"name": name, "kind": kind, "builtin": builtin} for name, kind, builtin in found])
         return
@@ -334,10 +339,8 @@ def mappings_command(
     OUT.print(table)
 
 
-def find_mapping(source: Source, name: str | None, kind: Kind) -> ColumnMapping:
-    """Return the mapping of this name or JSON file, else what the file's header suggests."""
-    if name is None:
-        return propose(source, kind)
+def find_mapping(name: str) -> ColumnMapping:
+    """Return the mapping that comes with the hub under this name, or that of a JSON file."""
     if name in TEMPLATES:
         return TEMPLATES[name]
     try:

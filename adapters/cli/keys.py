@@ -42,7 +42,7 @@ def _run(work: Callable[[asyncpg.Pool, KeyRing], Awaitable[T]]) -> T:
 
 @app.command("status")
 def status_command(as_json: Json = False) -> None:
-    """Show which key is in use, which keys wrap the data keys, and which seal registrants' documents.
+    """Show which key is in use, which keys wrap the data keys, and which seal how many values of which column.
 
     The exit code is 1 while a data key is still wrapped by another key than the one in use.
 
@@ -60,7 +60,7 @@ def status_command(as_json: Json = False) -> None:
 @app.command("rotate")
 def rotate_command(
     data: Annotated[
-        bool, typer.Option("--data", help="Then seal registrants' documents anew with this month's data key.")
+        bool, typer.Option("--data", help="Then seal every value anew with this month's data key.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only count what would be done.")] = False,
     as_json: Json = False,
@@ -81,23 +81,23 @@ def rotate_command(
                 "kek": found.kek,
                 "dry_run": True,
                 "rewrap": found.left,
-                "documents": list(found.documents),
+                "stale": found.stale,
+                "sealed": list(found.sealed),
             }
         # A database from before gets its blind index key stored first: it was derived from the key that goes.
         vault = Vault(pool, keys, await load_blind(pool, keys))
         done = await rewrap(pool, keys, lambda done, total: told("data keys", done, total))
         sealed = (
-            await reseal(pool, vault, lambda done, total: told("documents", done, total))
-            if data
-            else Resealed()
+            await reseal(pool, vault, lambda done, total: told("values", done, total)) if data else Resealed()
         )
         result = {
             "kek": await keys.current(),
             "dry_run": False,
             "rewrapped": done,
             "resealed": sealed.done if data else None,
+            "columns": sealed.columns if data else None,
             "left": sealed.left if data else None,
-            "broken": [str(each) for each in sealed.broken[:20]],
+            "broken": sealed.broken[:20],
             "broken_count": len(sealed.broken),
             "seconds": round(time.monotonic() - started, 1),
         }
@@ -142,18 +142,17 @@ def new_command(
 
 
 def _as_dict(found: Standing) -> dict[str, Any]:
-    return asdict(found) | {"left": found.left}
+    return asdict(found) | {"left": found.left, "stale": found.stale}
 
 
 def _say(result: dict[str, Any]) -> None:
     if result["dry_run"]:
-        stale = sum(each["documents"] for each in result["documents"])
         OUT.print(f"{result['rewrap']} data keys would be wrapped by {result['kek']}.", markup=False)
-        OUT.print(f"{stale:,} documents would be looked at by --data.", markup=False)
+        OUT.print(f"{result['stale']:,} values would be sealed anew by --data.", markup=False)
         return
     OUT.print(f"{result['rewrapped']} data keys are now wrapped by {result['kek']}.", markup=False)
     if result["resealed"] is not None:
-        OUT.print(f"{result['resealed']:,} documents were sealed anew.", markup=False)
+        OUT.print(f"{result['resealed']:,} values were sealed anew.", markup=False)
     if result["left"]:
         OUT.print(f"{result['left']:,} were being written all the time: run this again.", markup=False)
     if result["broken_count"]:
@@ -176,11 +175,18 @@ def _show(found: Standing) -> None:
         table.add_row(kek, str(number))
     OUT.print(table)
     OUT.print(f"{found.destroyed} data keys were destroyed at the end of their retention.", markup=False)
-    table = Table(title="Registrants' documents", title_justify="left")
-    for name in ("data key", "scope", "format", "documents"):
+    table = Table(title="Sealed values", title_justify="left")
+    for name in ("column", "data key", "scope", "format", "values", "stale"):
         table.add_column(name)
-    for each in found.documents:
-        table.add_row(str(each["key"]), each["scope"] or "–", str(each["format"]), f"{each['documents']:,}")
+    for each in found.sealed:
+        table.add_row(
+            each["column"],
+            str(each["key"]),
+            each["scope"] or "–",
+            str(each["format"]),
+            f"{each['values']:,}",
+            "yes" if each["stale"] else "no",
+        )
     OUT.print(table)
     if found.left:
         OUT.print(f"{found.left} data keys wait for `hub keys rotate`.", markup=False)

@@ -43,6 +43,9 @@ def progress(*, as_json: bool = False) -> Iterator[Told]:
         if name not in tasks:
             for open_end in [one.id for one in bars.tasks if one.total is None]:
                 bars.remove_task(open_end)
+                # What had no end in sight may come again, as the second of two programs that enroll.
+                for known in [known for known, task in tasks.items() if task == open_end]:
+                    del tasks[known]
             tasks[name] = bars.add_task(name, total=total)
         bars.update(tasks[name], completed=done, total=total)
 

@@ -16,9 +16,11 @@ from canonical_model.errors import ConfigError, HubError
 from canonical_model.message import Message
 from canonical_model.types import check_data
 from connectors.discovery import discover
+from connectors.payments import rails
 from connectors.targets import TargetConfig, load_targets
 from mappings.engine import MappingStore
 from registry.settings import load_settings
+from routing.exclusion import twice
 from routing.routes import Route, RouteBook, load_routes, parse_route
 
 app = typer.Typer(no_args_is_help=True)
@@ -78,7 +80,9 @@ def misfits(folder: Path, routes: Sequence[Route]) -> list[HubError]:
         wrong += fitting.idle_types(route)
         if targets is not None and (misfit := fitting.untaken_types(route, targets, connectors)) is not None:
             wrong.append(misfit)
-        if targets is not None and route.target not in targets:
+        if targets is not None and route.rails is not None:
+            wrong += rails.misfits(route, targets, connectors)
+        elif targets is not None and route.target not in targets:
             wrong.append(
                 ConfigError(
                     f"{route.origin}: the route {route.name} goes to {route.target}, which is no target.",
@@ -93,7 +97,7 @@ def misfits(folder: Path, routes: Sequence[Route]) -> list[HubError]:
                 wrong.append(
                     ConfigError(f"{route.origin}: {error.detail}", code=error.code, remedy=error.remedy)
                 )
-    return wrong
+    return [*wrong, *twice(routes)]
 
 
 @app.command("check")
@@ -138,7 +142,9 @@ def list_command(folder: Folder = None, as_json: Json = False) -> None:
         state = "" if route.file.enabled else " (switched off)"
         condition = f" if {route.file.when.condition}" if route.file.when.condition else ""
         OUT.print(f"{route.name}{state}", markup=False)
-        OUT.print(f"  {', '.join(route.file.when.type)}{condition} → {route.target}", markup=False)
+        OUT.print(
+            f"  {', '.join(route.file.when.type)}{condition} → {', else '.join(route.reaches)}", markup=False
+        )
     OUT.print(f"{len(book)} routes.", markup=False)
 
 

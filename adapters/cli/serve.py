@@ -72,11 +72,18 @@ def run(main: object) -> None:
             runner.run(main)  # type: ignore[arg-type]
 
 
-async def _serve(settings: HubSettings, role: Role) -> None:
-    # What is loaded by now lives as long as the process; looking through it again and again would cost a tenth.
+def settle() -> None:
+    """Have the garbage collector leave alone what is loaded by now; for processes with long work before them.
+
+    It lives as long as the process, and looking through it again and again costs a tenth, in an import a third.
+    """
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)
+
+
+async def _serve(settings: HubSettings, role: Role) -> None:
+    settle()
     stop = _Stop()
     serving = _Serving(settings, role)
     try:
@@ -172,6 +179,7 @@ class _Serving:
             settings.data_dir,
             webhook=self._outside.ministry.settings(),
             email=self._outside.mailbox.settings(),
+            mobile=self._outside.mobile.settings(),
         )
 
     async def stop(self) -> None:

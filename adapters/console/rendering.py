@@ -14,6 +14,8 @@ from babel.messages.pofile import read_po
 from babel.numbers import format_decimal
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from adapters.console.payments import amount
+
 __all__ = ["LANGUAGE_NAMES", "catalog", "environment", "render"]
 
 LANGUAGE_NAMES: Final = {"en": "English", "fr": "Français", "es": "Español", "ar": "العربية"}
@@ -75,6 +77,7 @@ def environment(language: str) -> Environment:
         iso=lambda value: value.astimezone(UTC).isoformat(timespec="milliseconds"),
         number=lambda value: _number(language, value),
         age=lambda value: _age(language, value),
+        money=amount,
         short=lambda value: str(value)[-12:],
         kind=lambda value: str(value).removeprefix("org.openspp."),
     )

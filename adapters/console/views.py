@@ -8,12 +8,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from importlib import resources
 from typing import Any, Final
-from urllib.parse import urlsplit
 from uuid import UUID
 
 import asyncpg
 from aiohttp import web
 
+from adapters.console import forms, payments
 from adapters.console.flows import SharedFlows
 from adapters.console.live import Pulse
 from adapters.console.rendering import LANGUAGE_NAMES, render
@@ -27,9 +27,11 @@ from adapters.http.security.partners import Partners, Scope
 from adapters.http.security.tokens import TokenVerifier
 from adapters.http.services import Services
 from adapters.rest.messages_read import READ_ALL
+from adapters.rest.payments import sees_whole
 from canonical_model.errors import HubError, Refused
 from registry.settings import HubSettings
-from routing.replay import Replayer, Report
+from routing.ledger_desk import Desk
+from routing.replay import Replayer
 from routing.search import STATES, Blind, MessageFilter
 from routing.trace import Trace
 
@@ -55,9 +57,7 @@ _LANGUAGE_COOKIE: Final = "hub_language"
 _STREAM_SECONDS: Final = 600.0
 _HEARTBEAT: Final = 15.0
 _LEAST_GAP: Final = 1.0
-_FORM_LIMIT: Final = 16 * 1024
 _SHOWN: Final = ("partner", "type", "route", "state")
-_DONE: Final = frozenset({"resent", "dismissed", "nothing", "force", "spent", "gone"})
 _MINUTES: Final = 60
 
 View = Callable[[web.Request, Session], Awaitable[web.StreamResponse]]
@@ -76,11 +76,13 @@ class Console:
         partners: Partners,
         settings: HubSettings,
         *,
+        desk: Desk,
         interval: float = 2.0,
     ) -> None:
         self.pool = pool
         self.trace = trace
         self.replayer = replayer
+        self.desk = desk
         self.signer = Signer(blind)
         self.pulse = Pulse(pool, interval)
         self._flows = SharedFlows(trace, _MINUTES)
@@ -100,6 +102,10 @@ class Console:
         add("GET", "/console/dead", self._page(self._dead))
         add("POST", "/console/dead/{id}/resend", self._page(self._resend))
         add("POST", "/console/dead/{id}/dismiss", self._page(self._dismiss))
+        add("GET", "/console/payments", self._page(self._payments))
+        add("POST", "/console/payments/find", self._page(self._find_payment))
+        add("GET", "/console/payments/batches/{id}", self._page(self._batch))
+        add("GET", "/console/payments/{id}", self._page(self._payment))
         add("GET", "/console/events", self._page(self._events))
         add("POST", "/console/logout", self._page(self._logout))
         add("GET", "/console/login", self._open(self._login_page))
@@ -117,7 +123,7 @@ class Console:
             request_id = request_id_of(request)
             try:
                 if request.method == "POST":
-                    _same_site(request)
+                    forms.same_site(request)
                 response = await view(request)
             except web.HTTPRedirection as redirect:
                 response = web.Response(
@@ -226,7 +232,7 @@ class Console:
 
     async def _form(self, request: web.Request, session: Session) -> Mapping[str, str]:
         """Return the fields of a form of this session; raises `Refused` (`form-expired`) for any other."""
-        fields = await _fields(request)
+        fields = await forms.fields(request)
         if not self.signer.form_fits(session, fields.get("csrf", "")):
             raise Refused(
                 "The form was made for another session. Nothing was done.",
@@ -245,7 +251,7 @@ class Console:
         return self._render(request, None, "login.html", code=code, wrong=False)
 
     async def _login(self, request: web.Request) -> web.StreamResponse:
-        fields = await _fields(request)
+        fields = await forms.fields(request)
         if fields.get("code"):
             cookie, seconds = await self.signer.redeem(self.pool, fields["code"]), LIFETIME
         else:
@@ -342,7 +348,7 @@ class Console:
             "message.html",
             message=found,
             may_replay=session.may(Scope.MESSAGES_REPLAY),
-            done=_done(request),
+            done=forms.done(request),
         )
 
     async def _dead(self, request: web.Request, session: Session) -> web.Response:
@@ -364,8 +370,41 @@ class Console:
             page=page,
             route=route,
             may_write=session.may(Scope.DEAD_WRITE),
-            done=_done(request),
+            done=forms.done(request),
         )
+
+    def _ledger(self, request: web.Request, session: Session, id_: str = "") -> None:
+        """Let in who may look into the ledger, as the REST pages do, and note the look."""
+        if not session.may(Scope.PAYMENTS_READ):
+            raise Refused("Payments need the scope payments:read.", code="scope-missing")
+        if session.partner is not None and (partner := self._partners.get(session.partner)) is not None:
+            sees_whole(partner)
+        look(request, session, "read.payments", id_)
+
+    async def _payments(self, request: web.Request, session: Session) -> web.Response:
+        self._ledger(request, session)
+        shown = await payments.list_page(self.desk, request)
+        return self._render(request, session, "payments.html", **shown, nothing=False)
+
+    async def _find_payment(self, request: web.Request, session: Session) -> web.Response:
+        """Find by an id that comes in the body and is not shown again: it may be a person's by mistake."""
+        fields = await self._form(request, session)
+        self._ledger(request, session)
+        address = await payments.found_at(self.desk, fields.get("find", "").strip())
+        if address is not None:
+            raise web.HTTPSeeOther(address)
+        shown = await payments.list_page(self.desk, request)
+        return self._render(request, session, "payments.html", **shown, nothing=True)
+
+    async def _batch(self, request: web.Request, session: Session) -> web.Response:
+        self._ledger(request, session, request.match_info["id"])
+        shown = await payments.batch_page(self.desk, request)
+        return self._render(request, session, "batch.html", **shown)
+
+    async def _payment(self, request: web.Request, session: Session) -> web.Response:
+        self._ledger(request, session, request.match_info["id"])
+        shown = await payments.payment_page(self.desk, self.trace, request, session, self._only(session))
+        return self._render(request, session, "payment.html", **shown)
 
     async def _events(self, request: web.Request, session: Session) -> web.StreamResponse:
         """Say "changed" whenever something did; the page then asks for itself again, with its own rights."""
@@ -379,7 +418,8 @@ class Console:
             until = min(time.time() + _STREAM_SECONDS, session.expires)
             while time.time() < until and not self.pulse.closed:
                 try:
-                    await asyncio.wait_for(changed.wait(), _HEARTBEAT)
+                    async with asyncio.timeout(_HEARTBEAT):
+                        await changed.wait()
                 except TimeoutError:
                     await response.write(b": still here\n\n")
                     continue
@@ -397,7 +437,7 @@ class Console:
         await self._form(request, session)
         id_ = _uuid(request.match_info["id"])
         report = await self.replayer.replay(session.actor(request_id_of(request)), message_id=id_)
-        raise web.HTTPSeeOther(f"/console/messages/{id_}?done={_word(report, 'resent')}")
+        raise web.HTTPSeeOther(f"/console/messages/{id_}?done={forms.word(report, 'resent')}")
 
     async def _resend(self, request: web.Request, session: Session) -> web.Response:
         self._needs(session, Scope.DEAD_WRITE)
@@ -408,7 +448,7 @@ class Console:
             force=fields.get("force") == "yes",
             reason=fields.get("reason"),
         )
-        raise web.HTTPSeeOther(f"/console/dead?done={_word(report, 'resent')}")
+        raise web.HTTPSeeOther(f"/console/dead?done={forms.word(report, 'resent')}")
 
     async def _dismiss(self, request: web.Request, session: Session) -> web.Response:
         self._needs(session, Scope.DEAD_WRITE)
@@ -416,7 +456,7 @@ class Console:
         report = await self.replayer.dismiss(
             session.actor(request_id_of(request)), _uuid(request.match_info["id"]), fields.get("reason", "")
         )
-        raise web.HTTPSeeOther(f"/console/dead?done={_word(report, 'dismissed')}")
+        raise web.HTTPSeeOther(f"/console/dead?done={forms.word(report, 'dismissed')}")
 
     def _needs(self, session: Session, scope: Scope) -> None:
         if not session.may(scope):
@@ -433,21 +473,6 @@ class Console:
         )
 
 
-def _word(report: Report, done: str) -> str:
-    if report.done:
-        return done
-    if report.needs_force:
-        return "force"
-    if report.spent:
-        return "spent"
-    return "gone" if report.route_gone else "nothing"
-
-
-def _done(request: web.Request) -> str:
-    word = request.query.get("done", "")
-    return word if word in _DONE else ""
-
-
 def _uuid(text: str) -> UUID:
     try:
         return UUID(text)
@@ -455,28 +480,6 @@ def _uuid(text: str) -> UUID:
         raise Refused(
             "There is no message with this id that you may see.", code="message-not-found"
         ) from None
-
-
-def _same_site(request: web.Request) -> None:
-    """Refuse a form sent from another site: the browser says so, even before there is a session."""
-    origin = request.headers.get("Origin")
-    told = request.headers.get("Sec-Fetch-Site", "same-origin")
-    if told not in {"same-origin", "none"} or (
-        origin is not None and origin != "null" and urlsplit(origin).netloc != request.host
-    ):
-        raise Refused("The form came from another site. Nothing was done.", code="form-expired")
-
-
-async def _fields(request: web.Request) -> Mapping[str, str]:
-    """Return the text fields of a small form."""
-    if (
-        request.content_type != "application/x-www-form-urlencoded"
-        or (request.content_length or 0) > _FORM_LIMIT
-    ):
-        raise Refused("This is not a form of the console. Nothing was done.", code="form-expired")
-    async with asyncio.timeout(30):
-        posted = await request.post()
-    return {name: value for name, value in posted.items() if isinstance(value, str)}
 
 
 def extend(app: web.Application, services: Services) -> None:
@@ -493,4 +496,5 @@ def extend(app: web.Application, services: Services) -> None:
         services.tokens,
         services.partners,
         services.settings,
+        desk=Desk(hub.pool, hub.books),
     ).add_to(app)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, NoReturn
@@ -13,8 +13,8 @@ from adapters.http.problems import RequestRefused
 
 MAX_EVENTS: Final = 1000
 VERSION: Final = "1.0.0"
-_MAX_ID: Final = 200
-_MAX_TRANSACTION: Final = 99
+MAX_ID: Final = 200
+MAX_TRANSACTION: Final = 99
 _STATUSES: Final = frozenset({"rcvd", "pdng", "succ", "rjct"})
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _DATE_TIME: Final = re.compile(
@@ -57,23 +57,26 @@ def message_id_of(envelope: Any) -> str | None:
     """Return the message id of an envelope that is not checked yet, where it has a usable one."""
     header = envelope.get("header") if isinstance(envelope, dict) else None
     value = header.get("message_id") if isinstance(header, dict) else None
-    return value if isinstance(value, str) and 0 < len(value) <= _MAX_ID else None
+    return value if isinstance(value, str) and 0 < len(value) <= MAX_ID else None
 
 
 def read_notification(envelope: Any, profile: DciProfile, now: datetime) -> Notification:
     """Return the notification of an envelope; raises `RequestRefused` with the place of the first fault."""
     if not isinstance(envelope, dict):
         refuse("", "the envelope is a JSON object")
-    header = _object(envelope.get("header"), "/header")
-    reader = _Reader(profile.tolerant)
-    message_id = reader.text(header.get("message_id"), "/header/message_id", _MAX_ID)
+    header = an_object(envelope.get("header"), "/header")
+    reader = Reader(profile.tolerant)
+    message_id = reader.text(header.get("message_id"), "/header/message_id", MAX_ID)
     if message_id is None:
         refuse("/header/message_id", "the message has an id")
-    _check_header(header, profile, reader, now)
-    if _is_encrypted(header, envelope.get("message")):
+    check_header(header, profile, reader, now)
+    status = header.get("status")
+    if status not in _STATUSES and not (profile.tolerant and (status is None or isinstance(status, str))):
+        refuse("/header/status", "the status is one of rcvd, pdng, succ, rjct")
+    if is_encrypted(header, envelope.get("message")):
         refuse("/message", "encrypted messages are not read by this hub", "dci-encryption-unsupported")
-    message = _object(envelope.get("message"), "/message")
-    transaction = reader.text(message.get("transaction_id"), "/message/transaction_id", _MAX_TRANSACTION)
+    message = an_object(envelope.get("message"), "/message")
+    transaction = reader.text(message.get("transaction_id"), "/message/transaction_id", MAX_TRANSACTION)
     if transaction is None and not profile.tolerant:
         refuse("/message/transaction_id", "the transaction has an id")
     items = message.get("notify_event")
@@ -105,12 +108,21 @@ def read_notification(envelope: Any, profile: DciProfile, now: datetime) -> Noti
     return Notification(message_id, transaction, events)
 
 
-def _check_header(header: Mapping[str, Any], profile: DciProfile, reader: _Reader, now: datetime) -> None:
+def check_header(
+    header: Mapping[str, Any],
+    profile: DciProfile,
+    reader: Reader,
+    now: datetime,
+    actions: Sequence[str] = ("notify",),
+) -> None:
+    """Check what all messages of this family carry; raises `RequestRefused` with the place of the first fault."""
     version = header.get("version", VERSION)
     if version != VERSION and not (profile.tolerant and str(version).startswith("1.")):
         refuse("/header/version", f"this hub speaks version {VERSION}", "dci-version-unsupported")
-    if header.get("action") != "notify":
-        refuse("/header/action", "rjct.action.invalid: the action here is notify", "dci-action-invalid")
+    if header.get("action") not in actions:
+        refuse(
+            "/header/action", f"rjct.action.invalid: the action here is {actions[0]}", "dci-action-invalid"
+        )
     at = reader.instant(header.get("message_ts"), "/header/message_ts", now)
     if at is None and not profile.tolerant:
         refuse("/header/message_ts", "rjct.message_ts.invalid: the message has a time with a zone")
@@ -121,9 +133,6 @@ def _check_header(header: Mapping[str, Any], profile: DciProfile, reader: _Reade
             "rjct.message_ts.invalid: the time of the message is too far from now",
             "dci-message-time-invalid",
         )
-    status = header.get("status")
-    if status not in _STATUSES and not (profile.tolerant and (status is None or isinstance(status, str))):
-        refuse("/header/status", "the status is one of rcvd, pdng, succ, rjct")
     sender = reader.text(header.get("sender_id"), "/header/sender_id", 500)
     if profile.sender_id is not None and sender is not None and sender != profile.sender_id:
         refuse("/header/sender_id", "the sender is not the partner of the token", "dci-sender-invalid")
@@ -134,23 +143,24 @@ def _check_header(header: Mapping[str, Any], profile: DciProfile, reader: _Reade
         refuse("/header/meta", "meta is an object")
 
 
-def _is_encrypted(header: Mapping[str, Any], message: Any) -> bool:
+def is_encrypted(header: Mapping[str, Any], message: Any) -> bool:
+    """Say whether the message is encrypted; raises `RequestRefused` for a flag that says neither."""
     flag = header.get("is_msg_encrypted", False)
     if flag not in (True, False) and str(flag).lower() not in {"true", "false", ""}:
         refuse("/header/is_msg_encrypted", "the flag is true or false")
     return str(flag).lower() == "true" or (isinstance(message, dict) and "ciphertext" in message)
 
 
-def _event(item: Any, number: int, reader: _Reader, fallback: datetime) -> NotifiedEvent:
+def _event(item: Any, number: int, reader: Reader, fallback: datetime) -> NotifiedEvent:
     at = f"/message/notify_event/{number}"
-    event = _object(item, at)
-    reference = reader.text(event.get("reference_id"), f"{at}/reference_id", _MAX_ID)
+    event = an_object(item, at)
+    reference = reader.text(event.get("reference_id"), f"{at}/reference_id", MAX_ID)
     if reference is None and not reader.tolerant:
         refuse(f"{at}/reference_id", "rjct.reference_id.invalid: the event has a reference id")
     timestamp = reader.instant(event.get("timestamp"), f"{at}/timestamp", fallback)
     if timestamp is None and not reader.tolerant:
         refuse(f"{at}/timestamp", "rjct.timestamp.invalid: the event has a time with a zone")
-    data = _object(event.get("data"), f"{at}/data")
+    data = an_object(event.get("data"), f"{at}/data")
     if not isinstance(data.get("reg_records"), dict | list):
         refuse(f"{at}/data/reg_records", "the record is an object or a list with one object")
     if not reader.tolerant:
@@ -166,19 +176,21 @@ def _check_kinds(data: Mapping[str, Any], at: str) -> None:
         refuse(f"{at}/data/reg_type", "this address takes notifications of civil registries")
 
 
-def _object(value: Any, pointer: str) -> dict[str, Any]:
+def an_object(value: Any, pointer: str) -> dict[str, Any]:
+    """Return the object at a place; raises `RequestRefused` for anything else."""
     if not isinstance(value, dict):
         refuse(pointer, "there is an object here")
     return value
 
 
-class _Reader:
-    """Reads the plain fields of an envelope, strictly or as tolerated."""
+class Reader:
+    """Reads the plain fields of an envelope, strictly or as tolerated; each raises `RequestRefused` with the place of a fault."""
 
     def __init__(self, tolerant: bool) -> None:
         self.tolerant = tolerant
 
     def text(self, value: Any, pointer: str, limit: int) -> str | None:
+        """Return a text of at most `limit` characters without control characters, None where there is none."""
         if self.tolerant and isinstance(value, int) and not isinstance(value, bool):
             value = str(value)
         if value is None or (self.tolerant and value == ""):
@@ -188,6 +200,7 @@ class _Reader:
         return value
 
     def number(self, value: Any, pointer: str) -> int | None:
+        """Return a whole number, None where there is none."""
         if self.tolerant and isinstance(value, str):
             if value == "":
                 return None

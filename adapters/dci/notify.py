@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import re
-import time
 from datetime import UTC, datetime
 from typing import Any, Final
 
 import orjson
 from aiohttp import web
 
-from adapters.dci.envelope import Notification, NotifiedEvent, message_id_of, read_notification, refuse
-from adapters.dci.profile import DciProfile, profile_of
+from adapters.dci.envelope import Notification, NotifiedEvent, message_id_of, read_notification
+from adapters.dci.profile import profile_of
 from adapters.dci.replies import CORRELATION, acknowledged, correlation_id, refused
 from adapters.dci.schemas import ACK, ERRORS, EXAMPLE, NOTIFY
-from adapters.dci.signature import CHECKS, SignatureKeys, SignatureWrong
+from adapters.dci.signed import Signatures
 from adapters.http.body import parse_json
 from adapters.http.operations import Answer, Body, Call, Operation
 from adapters.http.problems import RequestRefused
@@ -86,11 +85,7 @@ class Notifier:
         self._services = services
         self._to_canonical = services.mappings.get(MAPPING).to_canonical
         self._profiles = {name: profile_of(partner) for name, partner in services.partners.items()}
-        self._keys = {
-            name: SignatureKeys(profile.signature.jwks)
-            for name, profile in self._profiles.items()
-            if profile.signature.jwks
-        }
+        self._signatures = Signatures(self._profiles)
 
     async def notify(self, request: web.Request, call: Call) -> web.Response:
         """Answer one notification."""
@@ -102,7 +97,7 @@ class Notifier:
         profile = self._profiles[partner]
         notification = read_notification(envelope, profile, datetime.now(UTC))
         call.count_messages(len(notification.events))
-        self._check_signature(envelope, call.body, partner, profile)
+        self._signatures.check(envelope, call.body, partner)
         trace = request.headers.get("traceparent")
         messages: list[Message] = []
         for number, event in enumerate(notification.events):
@@ -115,29 +110,6 @@ class Notifier:
             [(message, same) for message in messages], partner=partner, request_id=call.request_id
         )
         return acknowledged(correlation_id(partner, notification.message_id), accepted[0].accepted_at)
-
-    def _check_signature(self, envelope: Any, raw: bytes, partner: str, profile: DciProfile) -> None:
-        rules = profile.signature
-        if rules.policy == "off":
-            return
-        signature = envelope.get("signature")
-        if signature is None or signature == "":
-            if rules.policy == "required":
-                refuse("/signature", "this partner signs its messages", "dci-signature-missing")
-            return
-        try:
-            if not isinstance(signature, str):
-                raise SignatureWrong("the signature is a text")
-            CHECKS[rules.style](
-                signature.strip(),
-                raw,
-                self._keys[partner],
-                sender_id=profile.sender_id,
-                now=time.time(),
-                skew=rules.skew_seconds,
-            )
-        except SignatureWrong as wrong:
-            refuse("/signature", str(wrong), "dci-signature-invalid")
 
     def _message(
         self, notification: Notification, event: NotifiedEvent, number: int, partner: str, trace: str | None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -58,12 +58,20 @@ class DciProfile(BaseModel):
     """How old a message may be; a registry that could not reach the hub sends it later under its first time."""
 
 
+P = TypeVar("P", bound=BaseModel)
+
+
 def profile_of(partner: Partner) -> DciProfile:
     """Return the DCI profile of a partner, the strict default for one of another dialect; raises `ConfigError`."""
-    if partner.dialect.name != "dci":
-        return DciProfile()
+    return options_of(partner, "dci", DciProfile, "docs/dci.md")
+
+
+def options_of(partner: Partner, dialect: str, model: type[P], page: str) -> P:
+    """Return the options of a partner of this dialect, the defaults for one of another; raises `ConfigError`."""
+    if partner.dialect.name != dialect:
+        return model()
     try:
-        return DciProfile.model_validate(partner.dialect.options)
+        return model.model_validate(partner.dialect.options)
     except ValidationError as error:
         places = "; ".join(
             f"{'.'.join(map(str, item['loc']))}: {item['msg']}"
@@ -72,5 +80,5 @@ def profile_of(partner: Partner) -> DciProfile:
         raise ConfigError(
             f"partners.yaml: partner {partner.name}: dialect.options: {places}. Nothing was started.",
             code="partners-invalid",
-            remedy="Correct the options; docs/dci.md lists them.",
+            remedy=f"Correct the options; {page} lists them.",
         ) from None

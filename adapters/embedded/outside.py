@@ -1,4 +1,4 @@
-"""The outside world of a hub that has none yet: another ministry's endpoint and an office's mailbox."""
+"""The outside world of a hub that has none yet: another ministry's endpoint, an office's mailbox, mobile money."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ class OutsideWorld:
     def __init__(self) -> None:
         self.ministry = WebhookSandbox()
         self.mailbox = EmailSandbox()
+        self.mobile = WebhookSandbox()
 
     async def start(self) -> None:
         """Start every sandbox."""
         await self.ministry.start()
         await self.mailbox.start()
+        await self.mobile.start()
 
     async def stop(self) -> None:
         """Stop every sandbox; safe to call twice."""
         await self.ministry.stop()
         await self.mailbox.stop()
+        await self.mobile.stop()

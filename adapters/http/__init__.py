@@ -1,8 +1,8 @@
 """The HTTP server: one pipeline for every adapter, its security, problems and description."""
 
-from adapters.http.app import OPERATIONS, SERVICES, add_operations, build_app
+from adapters.http.app import SERVICES, add_operations, build_app
 from adapters.http.catalog import declare
-from adapters.http.operations import Answer, Body, Call, Operation
+from adapters.http.operations import OPERATIONS, Answer, Body, Call, Operation
 from adapters.http.problems import RequestRefused
 from adapters.http.services import Check, MessageIntake, Services
 

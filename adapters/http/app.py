@@ -8,13 +8,12 @@ from typing import Final
 from aiohttp import web
 
 from adapters.http.auditing import AUDITOR, Auditor
-from adapters.http.operations import Operation
+from adapters.http.operations import OPERATIONS, Operation
 from adapters.http.pipeline import Pipeline, edge
 from adapters.http.ready import SHORT
 from adapters.http.services import Services
 
 SERVICES: Final = web.AppKey("services", Services)
-OPERATIONS: Final = web.AppKey("operations", list[Operation])
 PIPELINE: Final = web.AppKey("pipeline", Pipeline)
 
 

@@ -26,6 +26,7 @@ CATALOG: Final[dict[str, Fault]] = {
     "token-expired": Fault(401, "The bearer token has expired"),
     "partner-unknown": Fault(403, "The token belongs to no active partner"),
     "scope-missing": Fault(403, "The token does not carry the scope this operation needs"),
+    "callback-target-unknown": Fault(404, "No target takes callbacks here"),
     "resource-not-found": Fault(404, "There is nothing at this address"),
     "method-not-allowed": Fault(405, "This address does not take this method"),
     "not-acceptable": Fault(406, "None of the accepted content types can be produced"),

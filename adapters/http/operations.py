@@ -51,7 +51,9 @@ class Call:
         "operation",
         "query",
         "request_id",
+        "roles",
         "scopes",
+        "user",
     )
 
     def __init__(self, operation: Operation, request_id: str) -> None:
@@ -60,6 +62,10 @@ class Call:
         self._partner: Partner | None = None
         self._more: Callable[[int], Mapping[str, str]] | None = None
         self.scopes: frozenset[str] = frozenset()
+        self.user: str | None = None
+        """The person or account that calls through the partner, where the token names one."""
+        self.roles: frozenset[str] = frozenset()
+        """The roles in which the caller may agree to something."""
         self.body = b""
         self.query: BaseModel | None = None
         self.headers: dict[str, str] = {}
@@ -74,10 +80,19 @@ class Call:
             raise Defect("An operation that needs no token asked who calls.")
         return self._partner
 
-    def identify(self, partner: Partner, scopes: frozenset[str]) -> None:
-        """Record who calls and which scopes count: those of the token that the partner still has."""
+    def identify(
+        self,
+        partner: Partner,
+        scopes: frozenset[str],
+        user: str | None = None,
+        roles: frozenset[str] = frozenset(),
+    ) -> None:
+        """Record who calls and which scopes and roles count: those of the token that the partner still has."""
         self._partner = partner
         self.scopes = scopes
+        self.user = user
+        # A partner that calls for itself has the roles of its record; a user has those of the token among them.
+        self.roles = partner.roles if user is None else roles & partner.roles
 
     def limit(self, more: Callable[[int], Mapping[str, str]]) -> None:
         """Record what takes further messages from the caller's bucket and returns the RateLimit headers."""
@@ -146,3 +161,7 @@ class Operation:
     def parameters(self) -> tuple[str, ...]:
         """The names in the path."""
         return tuple(_PARAMETER.findall(self.path))
+
+
+OPERATIONS: Final = web.AppKey("operations", list[Operation])
+"""The operations of an application, in the order in which they were added."""

@@ -15,7 +15,7 @@ from aiohttp import web
 from adapters.http import error_pages
 from adapters.http.catalog import CATALOG
 from adapters.http.openapi import describe
-from adapters.http.operations import Answer, Call, Operation
+from adapters.http.operations import OPERATIONS, Answer, Call, Operation
 from adapters.http.problems import RequestRefused
 from adapters.http.security.partners import Scope
 from adapters.http.services import Check, Services
@@ -124,15 +124,11 @@ async def _metrics(request: web.Request, call: Call) -> web.Response:
 
 
 async def _openapi(request: web.Request, call: Call) -> web.Response:
-    from adapters.http.app import OPERATIONS
-
     listed: list[Operation] = request.app[OPERATIONS]
     return _json(describe(listed))
 
 
 async def _docs(request: web.Request, call: Call) -> web.Response:
-    from adapters.http.app import OPERATIONS
-
     rows = "".join(
         f"<section><h2><code>{html.escape(one.method)} {html.escape(one.path)}</code></h2><p>{html.escape(one.summary)}</p>"
         f"<p>{html.escape(one.description)}</p>"

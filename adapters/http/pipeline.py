@@ -119,7 +119,7 @@ class Authentication:
                 code="partner-unknown",
                 remedy="Ask the operator of the hub to register the client or to enable the partner.",
             )
-        call.identify(found[0], claims.scopes & found[0].scopes)
+        call.identify(found[0], claims.scopes & found[0].scopes, claims.user, claims.roles)
 
 
 def authorize(request: web.Request, call: Call) -> None:

@@ -14,6 +14,7 @@ from adapters.http.catalog import fault_of, is_ours
 from adapters.http.language import best_language, translate
 from canonical_model.errors import HubError, Refused
 from registry.logs import log
+from registry.rules.source import RuleRefused
 from routing import metrics
 
 _LOG = logging.getLogger(__name__)
@@ -35,7 +36,7 @@ class RequestRefused(Refused):
         retry_after: float | None = None,
         pointer: str | None = None,
         headers: Mapping[str, str] | None = None,
-        places: Sequence[Mapping[str, str]] = (),
+        places: Sequence[Mapping[str, Any]] = (),
         close: bool = False,
     ) -> None:
         super().__init__(detail, code=code, remedy=remedy, retry_after=retry_after, pointer=pointer)
@@ -62,6 +63,9 @@ def problem_of(error: HubError, request_id: str, language: str) -> dict[str, Any
     places = error.places if isinstance(error, RequestRefused) else ()
     if not places and error.pointer is not None:
         places = ({"pointer": error.pointer, "detail": detail},)
+    elif isinstance(error, RuleRefused):
+        place = {"line": error.line, "column": error.column, "length": error.length, "marked": error.marked}
+        places = ({"pointer": "", "detail": detail, **place},)
     if places:
         body["errors"] = list(places)
     return body

@@ -25,6 +25,12 @@ class ProblemPlace(BaseModel):
     pointer: str | None = Field(default=None, description="JSON Pointer (RFC 6901) into the body.")
     parameter: str | None = Field(default=None, description="Name of a query parameter.")
     detail: str
+    line: int | None = Field(default=None, description="Of a rule's text: the line of the place.")
+    column: int | None = Field(default=None, description="Of a rule's text: the column of the place.")
+    length: int | None = Field(default=None, description="Of a rule's text: how many characters are meant.")
+    marked: str | None = Field(
+        default=None, description="The line of a rule's text, and the place marked below."
+    )
 
 
 class Problem(BaseModel):

@@ -191,7 +191,8 @@ class EmailSandbox:
 
     async def _wait(self, seconds: float | None) -> None:
         try:
-            await asyncio.wait_for(self._stopping.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
         except TimeoutError:
             # The time is over, which is what was waited for.
             return

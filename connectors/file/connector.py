@@ -14,9 +14,9 @@ from typing import Any, ClassVar, Final, Protocol, runtime_checkable
 import orjson
 
 from canonical_model.message import Message
-from canonical_model.money import Money
 from connectors.contract import Callback, Context, Exchange, Health, Manifest, Receipt, Settings
 from connectors.errors import ConfigError, HubError, Refused, Unavailable, Unknown
+from connectors.file.cells import cell
 from connectors.file.client import Folder, FolderOpen
 from connectors.file.settings import FileSettings
 from connectors.manifests import manifest_beside
@@ -24,7 +24,6 @@ from connectors.manifests import manifest_beside
 BATCH: Final = "org.openspp.payment.batch_instructed.v1"
 _FOR_GOOD: Final = frozenset({errno.EFBIG, errno.ENAMETOOLONG, errno.EINVAL})
 _ROWS_OF_PIECE: Final = 500
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
 
 
 @runtime_checkable
@@ -52,7 +51,7 @@ class FileConnector:
     @staticmethod
     def map_error(error: BaseException) -> HubError:
         """Return the hub error for what the file system raised, met while the file was put in its place."""
-        return _mapped(error, "the file", handed=True)
+        return mapped(error, "the file", handed=True)
 
     async def open(self, ctx: Context) -> None:
         """Prove that files can be put into the folder; raises `ConfigError` or `Unavailable`."""
@@ -70,7 +69,7 @@ class FileConnector:
                 remedy="Take their rights away: chmod o-rwx FOLDER.",
             ) from error
         except OSError as error:
-            raise _mapped(error, f"target {ctx.target}", handed=False) from None
+            raise mapped(error, f"target {ctx.target}", handed=False) from None
         self._folder = folder
 
     async def close(self) -> None:
@@ -85,7 +84,7 @@ class FileConnector:
         except HubError as error:
             return Health(False, error.detail, time.monotonic() - began)
         except (OSError, FolderOpen) as error:
-            found = _mapped(error, f"target {self._target}", handed=False)
+            found = mapped(error, f"target {self._target}", handed=False)
             return Health(False, found.detail, time.monotonic() - began)
         return Health(True, "The folder takes files.", time.monotonic() - began)
 
@@ -107,7 +106,7 @@ class FileConnector:
                 remedy="Nothing: the hub looks whether the file is there, and writes it again where it is not.",
             ) from None
         except OSError as error:
-            raise _mapped(error, f"message {message.id} on target {self._target}", handed=handed) from None
+            raise mapped(error, f"message {message.id} on target {self._target}", handed=handed) from None
         exchange = Exchange("PUT", "folder", state, started_at, time.monotonic() - began, size)
         return Receipt(name, (exchange,))
 
@@ -191,7 +190,7 @@ class _Lines:
         if self._columns is None:
             self._text.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE).decode())
         else:
-            self._writer.writerow([_cell(row, column.path) for column in self._columns])
+            self._writer.writerow([cell(row, column.path) for column in self._columns])
         self._waiting += 1
         return self._taken() if self._waiting >= _ROWS_OF_PIECE else None
 
@@ -206,25 +205,7 @@ class _Lines:
         return piece
 
 
-def _cell(row: dict[str, Any], path: str) -> str:
-    """Return the text of one field; what a spreadsheet would take for a formula gets a quote before it."""
-    value: Any = row
-    for step in path.split("."):
-        if isinstance(value, list):
-            value = value[int(step)] if step.isdigit() and int(step) < len(value) else None
-        else:
-            value = value.get(step) if isinstance(value, dict) else None
-    if value is None:
-        return ""
-    if isinstance(value, dict):
-        if value.keys() == {"minor_units", "currency"}:
-            return Money.model_validate(value).decimal()
-        return orjson.dumps(value).decode()
-    text = str(value)
-    return f"'{text}" if text.startswith(_FORMULA) else text
-
-
-def _mapped(error: BaseException, what: str, *, handed: bool) -> HubError:
+def mapped(error: BaseException, what: str, *, handed: bool) -> HubError:
     """Return the hub error of a failure of the file system; its text, which may name paths, stays out."""
     number = error.errno if isinstance(error, OSError) else None
     name = errno.errorcode.get(number or 0, type(error).__name__)

@@ -77,7 +77,8 @@ class FileSandbox(Folder):
         await super().land(part, name)
         if mode in (Mode.SLOW, Mode.HANG):
             try:
-                await asyncio.wait_for(self._stopping.wait(), self._seconds if mode is Mode.SLOW else None)
+                async with asyncio.timeout(self._seconds if mode is Mode.SLOW else None):
+                    await self._stopping.wait()
             except TimeoutError:
                 return
         if mode in (Mode.CLOSE_AFTER_BODY, Mode.GARBAGE):

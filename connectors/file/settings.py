@@ -18,14 +18,15 @@ class FileColumn(BaseModel):
     name: Annotated[str, Field(min_length=1, max_length=100)]
     """What stands in the header."""
     path: Annotated[str, Field(pattern=r"^[a-z_]+(\.([a-z_]+|[0-9]+))*$", max_length=200)]
-    """The field of the row, steps parted by dots: `payee_account.account_number`; an amount of money is written as a decimal."""
+    """The field of the row, steps parted by dots: `payee_account.account_number`; an amount of money is written
+    as a decimal, a name as one text."""
 
 
 PAYMENT_COLUMNS: Final = tuple(
     FileColumn(name=name, path=path)
     for name, path in (
         ("payment_id", "payment_id"),
-        ("payee_name", "payee_name.full_name"),
+        ("payee_name", "payee_name"),
         ("provider", "payee_account.provider"),
         ("account_number", "payee_account.account_number"),
         ("amount", "amount"),

@@ -83,6 +83,12 @@ class Programs(Protocol):
         """Apply the result of a payment; once per message id."""
         ...
 
+    async def apply_result_chunk(
+        self, results: Mapping[str, Any], *, source: str, message_id: UUID, at: datetime | None = None
+    ) -> Applied:
+        """Apply many results of payments together; once per message id."""
+        ...
+
     async def apply_decision(
         self, result: Mapping[str, Any], *, source: str, message_id: UUID, at: datetime | None = None
     ) -> Applied:

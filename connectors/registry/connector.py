@@ -29,6 +29,7 @@ PERSON: Final = "org.openspp.person.upserted.v1"
 HOUSEHOLD: Final = "org.openspp.household.upserted.v1"
 CIVIL_EVENT: Final = "org.openspp.civil_event.registered.v1"
 PAYMENT_RESULT: Final = "org.openspp.payment.result.v1"
+PAYMENT_RESULTS: Final = "org.openspp.payment.results.v1"
 DECISION: Final = "org.openspp.decision.result.v1"
 _PROBE_SECONDS: Final = 10.0
 
@@ -86,6 +87,7 @@ class RegistryConnector:
             HOUSEHOLD: people.upsert_group,
             CIVIL_EVENT: people.record_event,
             PAYMENT_RESULT: partial(self._apply, "apply_result"),
+            PAYMENT_RESULTS: partial(self._apply, "apply_result_chunk"),
             DECISION: partial(self._apply, "apply_decision"),
         }
         apply = takers.get(message.type)

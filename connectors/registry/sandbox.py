@@ -114,6 +114,12 @@ class RegistrySandbox:
         """Take the result of a payment."""
         return await self._take(result, message_id)
 
+    async def apply_result_chunk(
+        self, results: Mapping[str, Any], *, source: str, message_id: UUID, at: datetime | None = None
+    ) -> Done:
+        """Take the results of many payments."""
+        return await self._take(results, message_id)
+
     async def apply_decision(
         self, result: Mapping[str, Any], *, source: str, message_id: UUID, at: datetime | None = None
     ) -> Done:
@@ -172,6 +178,7 @@ class RegistrySandbox:
 
     async def _wait(self, seconds: float | None) -> None:
         try:
-            await asyncio.wait_for(self._stopping.wait(), seconds)
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
         except TimeoutError:
             return

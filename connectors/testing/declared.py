@@ -28,8 +28,8 @@ async def the_manifest_is_complete(kit: Kit) -> None:
     """The manifest names the connector, its version, what it sends, what it was tested with, and its exemptions."""
     manifest = kit.connector.manifest
     expect(
-        re.fullmatch(r"[a-z][a-z0-9-]*", manifest.name) is not None,
-        "a name of lower-case letters, digits and hyphens.",
+        re.fullmatch(r"[a-z][a-z0-9_-]*", manifest.name) is not None,
+        "a name of lower-case letters, digits, hyphens and underscores.",
         manifest.name,
     )
     expect(

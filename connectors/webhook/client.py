@@ -5,36 +5,18 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Final
 
 import orjson
 from multidict import CIMultiDict
 from yarl import URL
 
-from connectors.errors import ConfigError
 from connectors.http import Reply, http_request
 from connectors.network import AddressGuard, GuardedResolver, open_session
 from connectors.posting import Posting
 
 _CODE: Final = re.compile(r"(?!.*[0-9]{5})[a-z][a-z0-9]*(?:[-_.][a-z0-9]+){1,5}")
 _CODE_CHARS: Final = 40
-
-
-def tls_context(ca_file: Path | None, cert_file: Path | None, key_file: Path | None) -> ssl.SSLContext:
-    """Return a TLS context for one target; raises `ConfigError` when a file cannot be used."""
-    try:
-        context = ssl.create_default_context(cafile=str(ca_file) if ca_file else None)
-        if cert_file is not None:
-            context.load_cert_chain(str(cert_file), str(key_file) if key_file else None, password=lambda: "")
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            f"The TLS files of the webhook cannot be used: {type(error).__name__}.",
-            code="tls-files-invalid",
-            remedy="Check ca_file, client_cert_file and client_key_file: PEM, readable, key without passphrase.",
-        ) from None
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    return context
 
 
 class WebhookClient:

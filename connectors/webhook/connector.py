@@ -18,7 +18,8 @@ from connectors.contract import Callback, Context, Exchange, Health, Manifest, R
 from connectors.errors import ConfigError, HubError, Refused, Unavailable, Unknown
 from connectors.http import NOT_TAKEN, TRY_LATER, Reply, map_http_failure, retry_after
 from connectors.manifests import manifest_beside
-from connectors.webhook.client import WebhookClient, problem_code, tls_context
+from connectors.network import tls_context
+from connectors.webhook.client import WebhookClient, problem_code
 from connectors.webhook.settings import WebhookSettings
 from connectors.webhook.signing import ID_HEADER, TIMESTAMP_HEADER, Signer, es256_signer, hmac_signer
 

@@ -17,6 +17,7 @@ from registry.attributes.schema import Document, Subject, parse, vocabularies_of
 from registry.audit import AuditEvent, insert_many
 
 Connection = asyncpg.Connection | PoolConnectionProxy
+CHANNEL: Final = "hub_attributes"
 _LOCK: Final = 0x6174_7472  # one change of attributes at a time
 _NEWEST: Final = """
 SELECT DISTINCT ON (subject) subject, version, document::text AS document FROM attribute_schema ORDER BY subject, version DESC
@@ -142,6 +143,8 @@ async def apply(
         await insert_many(
             connection, [AuditEvent(actor, "attributes.apply", "attribute_schema", new.name, details=counted)]
         )
+        # Heard of by running processes once this is committed.
+        await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, new.name)
         return Applied(new.name, version, True, said, found)
 
 

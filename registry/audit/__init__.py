@@ -1,8 +1,8 @@
 """The audit trail: append-only for everybody, the hub included, and sealed by a chain of signed checkpoints."""
 
+from registry.audit.adoption import adopt
 from registry.audit.sealer import Sealed, Sealer
 from registry.audit.trail import AuditTrail, TrailEvent, TrailFilter, check_purpose
-from registry.audit.values import Change, insert_changes
 from registry.audit.verify import Break, Report, Verifier
 from registry.audit.witness import Witness, export
 from registry.audit.writer import AuditEvent, insert_many, record
@@ -11,7 +11,6 @@ __all__ = [
     "AuditEvent",
     "AuditTrail",
     "Break",
-    "Change",
     "Report",
     "Sealed",
     "Sealer",
@@ -19,9 +18,9 @@ __all__ = [
     "TrailFilter",
     "Verifier",
     "Witness",
+    "adopt",
     "check_purpose",
     "export",
-    "insert_changes",
     "insert_many",
     "record",
 ]

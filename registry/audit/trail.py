@@ -10,9 +10,9 @@ from uuid import UUID
 
 import asyncpg
 
-from canonical_model.errors import Refused
+from canonical_model.errors import Defect, Refused
 from canonical_model.message import uuid7_floor
-from registry.audit.values import open_values
+from registry.audit.values import CHANGED, opened
 from registry.audit.writer import AuditEvent, record
 from registry.storage.database import database_errors
 from registry.vault import Vault
@@ -21,13 +21,31 @@ LIMIT: Final = 200
 PURPOSE_LIMIT: Final = 200
 _COLUMNS: Final = "id, at, actor, action, object_type, object_id, outcome, request_id, details"
 _SECONDS: Final = 20.0
-# A registrant that was merged into another is part of what is known of that one; a search has one event for all it showed.
+_LOOK: Final = r"\.(read|reveal|find|export|history|opened)$"
+"""Actions that show somebody a record, or a part of it."""
+# A registrant that was merged into another is part of what is known of that one. A search has one event for all it showed,
+# a batch of payments one for all its rows, and a chunk of an import one for all it made.
 _WHO: Final = rf"""
 WITH self AS (SELECT $1::uuid::text AS id UNION ALL SELECT id::text FROM registrant WHERE merged_into = $1),
 found AS (
     (SELECT {_COLUMNS} FROM audit_event
      WHERE object_type IN ('registrant', 'person', 'group') AND object_id = ANY (ARRAY(SELECT id FROM self)) AND id < $2
-        AND (NOT $3 OR action ~ '\.(read|reveal|find|export)$')
+        AND (NOT $3 OR action ~ '{_LOOK}')
+     ORDER BY id DESC LIMIT $4)
+    UNION ALL
+    (SELECT {_COLUMNS} FROM audit_event
+     WHERE object_type = 'document' AND id < $2 AND (NOT $3 OR action ~ '{_LOOK}')
+        AND object_id = ANY (ARRAY(SELECT d.id::text FROM document d JOIN self s ON s.id::uuid = d.registrant_id))
+     ORDER BY id DESC LIMIT $4)
+    UNION ALL
+    (SELECT {_COLUMNS} FROM audit_event
+     WHERE object_type = 'payment_batch' AND action = 'payment_batch.fetch' AND id < $2
+        AND object_id = ANY (ARRAY(SELECT DISTINCT p.batch_id::text FROM payment p JOIN self s ON s.id::uuid = p.recipient_id))
+     ORDER BY id DESC LIMIT $4)
+    UNION ALL
+    (SELECT {_COLUMNS} FROM audit_event
+     WHERE NOT $3 AND object_id = '*' AND id < $2 AND id = ANY (ARRAY(
+        SELECT c.event_id FROM registrant_change c JOIN self s ON s.id::uuid = c.registrant_id))
      ORDER BY id DESC LIMIT $4)
     UNION ALL
     (SELECT {_COLUMNS} FROM audit_event
@@ -41,6 +59,10 @@ SELECT c.number FROM audit_event e JOIN audit_checkpoint c
     ON c.lower <= e.transaction AND e.transaction < c.upper AND c.first_id <= e.id AND e.id <= c.last_id
 WHERE e.id = $1
 """
+_VALUES: Final = (
+    "SELECT registrant_id, version, clear, key_id, sealed FROM registrant_change "
+    "WHERE registrant_id = $1 AND version = $2 AND event_id = $3"
+)
 _LAST: Final = UUID(int=(1 << 128) - 1)
 
 
@@ -158,11 +180,14 @@ class AuditTrail:
         why = check_purpose(purpose)
         event = await self.event(id_)
         async with database_errors("reading sealed values"):
-            row = await self._pool.fetchrow(
-                "SELECT key_id, sealed FROM audit_sealed WHERE event_id = $1", id_
+            row = (
+                await self._pool.fetchrow(
+                    _VALUES, UUID(event.object_id), (event.details or {}).get("version"), id_
+                )
+                if event.action == CHANGED
+                else None
             )
-        digest = (event.details or {}).get("sealed")
-        if row is None and digest is None:
+        if event.action != CHANGED:
             raise Refused(
                 f"No values were sealed with audit event {id_}.",
                 code="audit-values-none",
@@ -180,8 +205,14 @@ class AuditTrail:
                 {"purpose": why, "event": str(id_)},
             ),
         )
-        key = await self._vault.key(row["key_id"] if row else 0)
-        return open_values(key, id_, row["sealed"] if row else b"", digest)
+        if row is None:
+            raise Defect(
+                f"The values of the change that audit event {id_} tells of are not in the history.",
+                code="sealed-value-broken",
+                remedy="Run `hub audit verify`; the table registrant_change was changed outside the hub.",
+            )
+        old, new = opened(None if row["key_id"] is None else await self._vault.key(row["key_id"]), dict(row))
+        return {"old": old, "new": new}
 
 
 def _alone(event: TrailEvent) -> TrailEvent:

@@ -1,82 +1,74 @@
-"""Old and new values of a change: shown by privacy class in the trail, whole under the vault for an auditor."""
+"""Old and new values of a change of a registrant: marks of their privacy class in the trail, whole in the history.
+
+The history (`registrant_change`) is the one place that keeps them: what lies in clear beside the registrant anyway, and the
+rest sealed. Its rows are part of the chain: the event of a change holds a digest of the row, as the server writes it, and
+what is sealed is bound to its row by the seal itself, so that it may get another data key and nothing else.
+"""
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
 from typing import Any, Final
 from uuid import UUID
 
-import asyncpg
 import orjson
-from asyncpg.pool import PoolConnectionProxy
 
 from canonical_model.base import CanonicalModel
-from canonical_model.errors import Defect
 from canonical_model.redaction import redact
-from registry.audit.writer import AuditEvent, insert_many
 from registry.vault import DataKey, aad
 
-TABLE: Final = "audit_sealed"
-"""The table whose data key seals values: `vault.current_key(TABLE)`."""
+TABLE: Final = "registrant_change"
+"""The table that keeps values, whose data key seals them: `vault.current_key(TABLE)`."""
+CREATED: Final = "registrant.create"
+CHANGED: Final = "registrant.change"
+ADOPTED: Final = "registrant.adopt"
+"""Rows from before changes were part of the trail: taken into it as they were then."""
+HISTORY: Final = (CREATED, CHANGED, ADOPTED)
+DIGEST: Final = (
+    "encode(sha256(convert_to(string_agg(jsonb_build_array(registrant_id, version, at AT TIME ZONE 'UTC', actor, source, "
+    "message_id, request_id, to_jsonb(fields), clear, sealed IS NOT NULL)::text, ',' ORDER BY registrant_id, version), "
+    "'UTF8')), 'hex')"
+)
+"""SQL of the digest over the rows of one event."""
+_NAMES: Final = {"area": "area_code", "deathdate": "death_date", "group_kind": "kind"}
+_ATTRIBUTE: Final = "attributes."
+
+Sides = tuple[dict[str, Any], dict[str, Any]]
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """An event with what changed: JSON values by field of a canonical model, before (None for new) and after."""
-
-    event: AuditEvent
-    model: type[CanonicalModel]
-    old: Mapping[str, Any] | None
-    new: Mapping[str, Any] | None
+def change_place(registrant_id: UUID, version: int) -> bytes:
+    """Return what the sealed values of one change are bound to."""
+    return aad(TABLE, "sealed", registrant_id.bytes + version.to_bytes(4, "big"))
 
 
-async def insert_changes(
-    connection: asyncpg.Connection | PoolConnectionProxy, key: DataKey, changes: Sequence[Change]
-) -> None:
-    """Write events with their values in the caller's transaction, two statements for any number of them.
-
-    The trail shows which fields changed, with the values of public ones; everything else is a mark of its class there
-    and whole only in the sealed document, whose SHA-256 stands in the event and so in the chain.
-    """
-    if not changes:
-        return
-    events, sealed = zip(*(_sealed(key, change) for change in changes), strict=True)
-    await insert_many(connection, events)
-    await connection.execute(
-        "INSERT INTO audit_sealed (event_id, key_id, sealed) SELECT id, $2, sealed "
-        "FROM unnest($1::uuid[], $3::bytea[]) AS t (id, sealed)",
-        [event.id for event in events],
-        key.id,
-        list(sealed),
-    )
-
-
-def open_values(key: DataKey, event_id: UUID, sealed: bytes, digest: str | None) -> Mapping[str, Any]:
-    """Return `old` and `new` of a sealed document; raises `Defect` (`sealed-value-broken`) for another than was written."""
-    if digest != hashlib.sha256(sealed).hexdigest():
-        raise Defect(
-            f"The values sealed for audit event {event_id} are not those that were written with it.",
-            code="sealed-value-broken",
-            remedy="Run `hub audit verify`; the table audit_sealed was changed outside the hub.",
-        )
-    opened: Mapping[str, Any] = orjson.loads(key.open(sealed, aad(TABLE, "sealed", event_id.bytes)))
-    return opened
+def sides(clear: Mapping[str, Any] | None, sealed: bytes | None) -> Sides:
+    """Return old and new values by field of the canonical model; identifiers and vital facts stand as lists."""
+    # What lies in clear may hold dates, which JSON does not.
+    pairs = dict(orjson.loads(orjson.dumps(clear or {}))) | (orjson.loads(sealed) if sealed else {})
+    old: dict[str, Any] = {}
+    new: dict[str, Any] = {}
+    for name, (before, after) in pairs.items():
+        part, _, inner = name.partition("\x00")
+        for side, value in ((old, before), (new, after)):
+            if value is None:
+                continue
+            if inner:
+                side.setdefault(part, []).append(value)
+            elif part.startswith(_ATTRIBUTE):
+                side.setdefault("attributes", {})[part[len(_ATTRIBUTE) :]] = value
+            else:
+                side[_NAMES.get(part, part)] = value
+    return old, new
 
 
-def _sealed(key: DataKey, change: Change) -> tuple[AuditEvent, bytes]:
-    old, new = dict(change.old or {}), dict(change.new or {})
-    names = [name for name in (old | new) if old.get(name) != new.get(name)]
-    old, new = ({name: side[name] for name in names if name in side} for side in (old, new))
-    sealed = key.seal(
-        orjson.dumps({"old": old, "new": new}, option=orjson.OPT_UTC_Z),
-        aad(TABLE, "sealed", change.event.id.bytes),
-    )
-    shown = {
-        "changed": sorted(name for name in names if name in change.model.model_fields),
-        "old": redact(change.model, old),
-        "new": redact(change.model, new),
-        "sealed": hashlib.sha256(sealed).hexdigest(),
-    }
-    return replace(change.event, details={**(change.event.details or {}), **shown}), sealed
+def marks(model: type[CanonicalModel], both: Sides) -> dict[str, Any]:
+    """Return what the trail shows of old and new values: those of public fields, and marks for all others."""
+    return {"old": redact(model, both[0]), "new": redact(model, both[1])}
+
+
+def opened(key: DataKey | None, row: Mapping[str, Any]) -> Sides:
+    """Return old and new values of a row of the history; raises `Defect` (`sealed-value-broken`)."""
+    sealed = None
+    if key is not None and row["sealed"] is not None:
+        sealed = key.open(row["sealed"], change_place(row["registrant_id"], row["version"]))
+    return sides(row["clear"], sealed)

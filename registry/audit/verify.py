@@ -14,6 +14,7 @@ from asyncpg.pool import PoolConnectionProxy
 
 from registry.audit.checkpoint import LEAF, META, Checkpoint, read_signed
 from registry.audit.clock import next_number
+from registry.audit.history import misfits
 from registry.audit.keys import AuditKeys
 from registry.audit.sealer import leaves_of
 from registry.audit.trail import id_floor
@@ -27,6 +28,7 @@ _GROUP: Final = 50_000
 """Events of small windows that are read with one query."""
 _SECONDS: Final = 600.0
 _PAGE: Final = 1_000
+_LAST: Final = UUID(int=(1 << 128) - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,7 @@ class Break:
 
     Kinds: `event-changed`, `event-missing`, `event-inserted`; `checkpoint-missing`, `checkpoint-changed` (its columns or
     leaves), `checkpoint-reordered`, `checkpoint-unlinked` (it follows another one than it says), `signature-wrong`;
+    `change-changed`, `change-missing`, `change-inserted` for the history of registrants, beside the event that tells of it;
     `window-gap` (transactions no checkpoint holds); `witness-missing` and `witness-differs` for an outside witness.
     """
 
@@ -90,6 +93,7 @@ class Verifier:
 
     def __init__(self, pool: asyncpg.Pool, vault: Vault) -> None:
         self._pool = pool
+        self._vault = vault
         self._keys = AuditKeys(pool, vault)
 
     async def verify(
@@ -127,6 +131,10 @@ class Verifier:
                 await _compare(connection, against, report)
             if high is None:
                 await _tail(connection, last, report)
+            lowest = UUID(int=0) if since is None else id_floor(since)
+            highest = _LAST if until is None else id_floor(until)
+            async for each in misfits(connection, self._vault, lowest, highest, MOST + 1):
+                report.add(*each)
         return report
 
     async def _group(

@@ -11,16 +11,18 @@ import asyncpg
 
 from canonical_model.errors import Defect, HubError, Refused
 from registry.changes.conflicts import refuse_conflicts
-from registry.changes.kinds import Change, CreateGroup, Identify, Merge, Restore, Split
+from registry.changes.kinds import Change, CreateGroup, Edit, Identify, Merge, Restore, Split
 from registry.changes.planning import State, emptied, impossible, plan, shown
 from registry.people import PeopleStore, joining, rows
 from registry.people.identity import known
 from registry.people.merging import opened
+from registry.people.referring import KEPT
 from registry.people.rows import Connection
 from registry.vault import Vault
 
 _VERSIONS: Final = "SELECT id, version FROM registrant WHERE id = ANY($1::uuid[])"
 _SURVIVOR: Final = "SELECT merged_into FROM registrant WHERE id = $1"
+_REFERRED: Final = "SELECT registrant_id FROM registrant_reference WHERE registrant_id = ANY($1::uuid[])"
 _SHOWN: Final = """
 SELECT id, kind, source, version, status, merged_into FROM registrant WHERE id = ANY($1::uuid[])
 """
@@ -93,6 +95,7 @@ async def carry_out(
     else:
         records = await opened(connection, vault, held.values())
         state = State(records, await joining.read(connection, ids), vault.blind, people.region)
+        await _refuse_elsewhere(connection, change)
         made = plan(change, state)
         written = await people.writer.write(connection, made.drafts(**who))
         for answer in written:
@@ -146,6 +149,17 @@ def differences(
         for name in sorted(old.keys() | new.keys())
         if old.get(name) != new.get(name)
     ]
+
+
+async def _refuse_elsewhere(connection: Connection, change: Change) -> None:
+    """Refuse to edit here what of people kept by reference stays at the ID system."""
+    edits = change.edits if isinstance(change, Restore) else (change,) if isinstance(change, Edit) else ()
+    theirs = {one.registrant: sorted(one.set.keys() - {*KEPT, "attributes"}) for one in edits}
+    for row in await connection.fetch(_REFERRED, list(theirs)) if theirs else ():
+        if fields := theirs[row["registrant_id"]]:
+            raise impossible(
+                f"registrant {row['registrant_id']} is kept by reference, and the ID system keeps {', '.join(fields)}"
+            )
 
 
 async def _hold(

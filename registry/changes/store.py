@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import AsyncIterator, Collection, Mapping
 from contextlib import asynccontextmanager
+from copy import copy
 from typing import Any, Final
 from uuid import UUID
 
@@ -37,6 +38,7 @@ from registry.changes.request import (
 from registry.people import PeopleStore
 from registry.people.rows import Connection
 from registry.storage.database import database_errors
+from registry.storage.held import held
 from registry.vault import Vault, aad
 
 LIMIT: Final = 200
@@ -88,6 +90,12 @@ class ChangeStore:
         self._vault = vault
         self._people = people
         self._policies = policies or Policies()
+
+    def on(self, connection: Connection) -> ChangeStore:
+        """Return the store working in a transaction somebody holds; what is refused in it is then kept nowhere."""
+        bound = copy(self)
+        bound._pool = held(connection)
+        return bound
 
     async def submit(
         self,

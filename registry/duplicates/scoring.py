@@ -80,8 +80,8 @@ def spelled(name: Mapping[str, str]) -> list[Spelled]:
 def compare(one: Traits, other: Traits) -> Likeness:
     """Return how alike two registrants are.
 
-    Names carry 60 of 100, whatever their order; the birth date 30 (15 where day and month are swapped or an estimate is a
-    year or less away, 10 for a month or less), an identifier both had 30, a shared contact point or account 15, the same
+    Names carry 60 of 100, whatever their order; the birth date 30 (15 where day and month are swapped, an estimate is a
+    year or less away, or a certain one a month or less), an identifier both had 30, a shared contact point or account 15, the same
     area 5. A different sex costs 15, birth dates that are certain and more than two years apart cost 40. Two members of
     one group who share a contact point get nothing for it, since a household has one telephone.
     """
@@ -144,4 +144,5 @@ def _birthdates(one: Traits, other: Traits) -> tuple[float, Reason | None]:
         return (15.0, Reason.BIRTHDATE_NEAR) if apart <= 366 else (0.0, None)
     if apart > 730:
         return -40.0, Reason.BIRTHDATE_DIFFERENT
-    return (10.0, Reason.BIRTHDATE_NEAR) if apart <= 31 else (0.0, None)
+    # Nobody has two children within a month but twins, who are not called the same.
+    return (15.0, Reason.BIRTHDATE_NEAR) if apart <= 31 else (0.0, None)

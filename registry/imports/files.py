@@ -231,6 +231,8 @@ def _header(cells: Sequence[Any]) -> tuple[str, ...]:
 def _checked(number: int, header: tuple[str, ...], cells: Sequence[Any]) -> Row:
     """Return a row of as many cells as the header has, with what is wrong in the form of its cells."""
     row = Row(number, cells)
+    if len(cells) == len(header) and _is_harmless(cells):
+        return row
     if len(cells) > len(header) and any(cell not in ("", None) for cell in cells[len(header) :]):
         row.problems.append(
             Problem("row-too-wide", f"The row has {len(cells)} cells, the header {len(header)}.")
@@ -248,6 +250,17 @@ def _checked(number: int, header: tuple[str, ...], cells: Sequence[Any]) -> Row:
             elif cell in _ERRORS:
                 row.problems.append(Problem("cell-error", "The cell holds an error of a spreadsheet.", name))
     return row
+
+
+def _is_harmless(cells: Sequence[Any]) -> bool:
+    """Say at one look whether no cell can have anything wrong; the rest is looked at cell by cell."""
+    try:
+        joined = "".join(cells)
+    except TypeError:
+        return False
+    return (
+        len(joined) <= MAX_CELL and "\x00" not in joined and ("#" not in joined or _ERRORS.isdisjoint(cells))
+    )
 
 
 def _ndjson(raw: IO[bytes]) -> Table:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
@@ -16,7 +17,10 @@ from registry.imports.columns import Column, ColumnMapping, Kind
 from registry.imports.corrections import unquoted
 from registry.imports.files import Problem, Row
 
+_is_clean: Final = re.compile(r"[!-&(-~]+(?: [!-~]+)*\Z").match
+"""Text of ASCII words with one blank between them and no quote before: cleaning leaves it as it is."""
 _TEXTS: Final = {"family_name", "given_name", "addl_name", "full_name"}
+_NONE: Final[frozenset[str | None]] = frozenset()
 _NUMBERS_AS_TEXT: Final = frozenset({"identifier", "phone", "account", "household"})
 _PEOPLE_OF_MODEL: Final = {
     "names": ("full_name", "family_name", "given_name", "addl_name"),
@@ -85,17 +89,21 @@ class RowReader:
     def read(self, row: Row) -> RowRead:
         """Return what a row says; with a problem in it there is no value."""
         problems = list(row.problems)
-        broken = {problem.column for problem in problems}
+        broken = {problem.column for problem in problems} if problems else _NONE
         said: dict[str, Any] = {}
         for place, column, put in self._columns:
             cell = row.cells[place]
             if cell is None or cell == "" or column.column in broken:
                 continue
-            text = self._text(cell, column, problems)
+            plain = isinstance(cell, str) and _is_clean(cell)
+            text = cell if plain else self._text(cell, column, problems)
             if not text:
                 continue
             try:
-                for piece in text.split(column.separator) if column.separator else (text,):
+                if not column.separator:
+                    put(said, text)
+                    continue
+                for piece in text.split(column.separator):
                     if piece.strip():
                         put(said, piece.strip())
             except ValueError as error:

@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
-from pathlib import Path
 from typing import Any, Final, Protocol
 
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
 from canonical_model.errors import HubError
-from registry.attributes import Attribute
-from registry.imports.columns import Column, ColumnMapping, Kind, fit, suggest
+from registry.imports.ahead import Ahead, MadeChunk, Order
+from registry.imports.columns import ColumnMapping, Kind, suggest
 from registry.imports.corrections import OWN
-from registry.imports.files import Format, Problem, Row, Table, open_table
+from registry.imports.files import Problem, Row
 from registry.imports.reading import RowRead, RowReader
+from registry.imports.source import Reading, Source
 from registry.imports.store import ImportStore, Untaken
 from registry.imports.templates import matching
 from registry.jobs import JobContext
@@ -32,10 +32,27 @@ SAMPLE: Final = 200
 
 
 class Writer(Protocol):
-    """Writes the people and groups of a chunk; `registry.people` has the real one."""
+    """Writes the people and groups of a chunk; `registry.imports.writing` has the real one."""
 
-    async def __call__(self, connection: Connection, rows: Sequence[RowRead]) -> Sequence[bool | HubError]:
+    mostly_new: bool
+    """Whether most rows of the last chunk were new, so that making them ready ahead is of use."""
+
+    async def order(self, connection: Connection) -> Order | None:
+        """Return what another process needs to make rows ready, None where only this one can."""
+        ...
+
+    def prepare(self, rows: Sequence[RowRead]) -> Any:
+        """Return what is to be written for rows without a problem; called in a thread, while another chunk is written."""
+        ...
+
+    async def __call__(self, connection: Connection, prepared: Any) -> Sequence[bool | HubError]:
         """Write all rows in the caller's transaction; say for each whether it is new, or why it was not taken."""
+        ...
+
+    async def made(
+        self, connection: Connection, order: Order, chunk: MadeChunk, reader: RowReader
+    ) -> Sequence[bool | HubError]:
+        """Write rows that another process made ready; the answers are those of a call."""
         ...
 
 
@@ -69,20 +86,6 @@ class Counts:
             self.codes[code] = self.codes.get(code, 0) + 1
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """A file and how to read it."""
-
-    path: Path
-    format: Format | None = None
-    encoding: str | None = None
-    sheet: str | None = None
-
-    def open(self) -> AbstractContextManager[Table]:
-        """Open the file; a context manager that gives its table."""
-        return open_table(self.path, format=self.format, encoding=self.encoding, sheet=self.sheet)
-
-
 def propose(
     source: Source, kind: Kind, attributes: Sequence[str] = (), name: str = "unnamed"
 ) -> ColumnMapping:
@@ -98,26 +101,6 @@ def propose(
                 if column in samples and cell not in (None, ""):
                     samples[column].append(str(cell))
         return suggest(header, samples, kind=kind, attributes=attributes, name=name)
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """What rows are read with."""
-
-    mapping: ColumnMapping
-    attributes: Mapping[str, Attribute] = field(default_factory=dict)
-    areas: Callable[[str], bool] | None = None
-    region: str | None = None
-
-    def reader(self, header: Sequence[str]) -> RowReader:
-        """Return the reader of a file with this header; raises `Refused` (`import-columns-missing`)."""
-        meaning: list[Column | None] = [
-            None if name in OWN else column
-            for name, column in zip(header, fit(self.mapping, header), strict=True)
-        ]
-        return RowReader(
-            self.mapping, meaning, attributes=self.attributes, areas=self.areas, region=self.region
-        )
 
 
 def check(
@@ -141,6 +124,17 @@ def check(
                 told(counts.rows)
     told(counts.rows)
     return counts
+
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """Rows that were read: those to be written, made ready, and those that are not taken."""
+
+    last: int
+    good: Sequence[tuple[int, Sequence[Any]]]
+    """Number and cells."""
+    untaken: Sequence[Untaken]
+    write: Callable[[Connection], Awaitable[Sequence[bool | HubError]]]
 
 
 class Import:
@@ -171,40 +165,87 @@ class Import:
         after, counts = 0, Counts()
         if context.position is not None:
             after, counts = context.position["row"], Counts.of(context.position["counts"])
+        async for chunk in self._with_help(context, after):
+            if chunk is None:
+                return counts.as_dict()
+            counts = await self._take(context, chunk, counts)
+            after = chunk.last
+        async for chunk in self._alone(context, after):
+            counts = await self._take(context, chunk, counts)
+        return counts.as_dict()
+
+    async def _with_help(self, context: JobContext, after: int) -> AsyncIterator[_Chunk | None]:
+        """Yield chunks that other processes make ready, as long as they are of use; None last where nothing is left."""
+        async with database_errors("preparing an import"), self._pool.acquire(timeout=30) as connection:
+            order = await self._write.order(connection)
+        async with Ahead.at_work(order, self._source, self._reading, after, self._chunk) as ahead:
+            if ahead is None or order is None:
+                return
+            with self._source.open() as table:
+                reader = self._reading.reader(table.header)
+            coming = asyncio.create_task(ahead.next())
+            made: MadeChunk | bool = False
+            try:
+                while not context.cancelled and isinstance(made := await coming, MadeChunk):
+                    coming = asyncio.create_task(ahead.next())
+                    write = partial(self._write.made, order=order, chunk=made, reader=reader)
+                    yield _Chunk(made.last, made.good, made.untaken, write)
+                    if not self._write.mostly_new:
+                        return
+                if not context.cancelled and made is True:
+                    yield None
+            finally:
+                coming.cancel()
+                await asyncio.gather(coming, return_exceptions=True)
+
+    async def _alone(self, context: JobContext, after: int) -> AsyncIterator[_Chunk]:
+        """Yield chunks behind a row; while the database writes one, a thread reads the next and makes it ready."""
+        if context.cancelled:
+            return
         with self._source.open() as table:
             reader = self._reading.reader(table.header)
             rows = (row for row in table.rows if row.number > after)
-            # While the database writes one chunk, a thread reads the next.
             coming = asyncio.create_task(asyncio.to_thread(self._read, reader, rows))
             try:
                 while not context.cancelled and (chunk := await coming):
                     coming = asyncio.create_task(asyncio.to_thread(self._read, reader, rows))
-                    counts = await self._take(context, chunk, counts)
+                    yield chunk
             finally:
                 # The thread goes through the open file, so it has to end before the file is closed.
                 await asyncio.gather(coming, return_exceptions=True)
-        return counts.as_dict()
 
-    def _read(self, reader: RowReader, rows: Iterator[Row]) -> list[tuple[Row, RowRead]]:
-        return [(row, reader.read(row)) for row in islice(rows, self._chunk)]
+    def _read(self, reader: RowReader, rows: Iterator[Row]) -> _Chunk | None:
+        good: list[tuple[int, Sequence[Any]]] = []
+        reads: list[RowRead] = []
+        untaken = []
+        row = None
+        for row in islice(rows, self._chunk):
+            read = reader.read(row)
+            if read.value is None:
+                untaken.append(Untaken(row.number, row.cells, read.problems))
+            else:
+                good.append((row.number, row.cells))
+                reads.append(read)
+        if row is None:
+            return None
+        prepared = self._write.prepare(reads) if reads else None
+        return _Chunk(row.number, good, untaken, partial(self._write, prepared=prepared))
 
-    async def _take(
-        self, context: JobContext, chunk: Sequence[tuple[Row, RowRead]], counts: Counts
-    ) -> Counts:
+    async def _take(self, context: JobContext, chunk: _Chunk, counts: Counts) -> Counts:
         new = Counts(
-            counts.rows + len(chunk), counts.created, counts.updated, counts.untaken, dict(counts.codes)
-        )
-        untaken = [Untaken(row.number, row.cells, read.problems) for row, read in chunk if read.value is None]
-        good = [(row, read) for row, read in chunk if read.value is not None]
+            counts.rows + len(chunk.good) + len(chunk.untaken), counts.created, counts.updated, counts.untaken,
+            dict(counts.codes),
+        )  # fmt: skip
+        untaken = list(chunk.untaken)
         async with (
             database_errors("importing rows"),
             self._pool.acquire(timeout=30) as connection,
             connection.transaction(),
         ):
-            answers = await self._write(connection, [read for _, read in good]) if good else []
-            for (row, _), answer in zip(good, answers, strict=True):
+            answers = await chunk.write(connection) if chunk.good else []
+            for (number, cells), answer in zip(chunk.good, answers, strict=True):
                 if isinstance(answer, HubError):
-                    untaken.append(Untaken(row.number, row.cells, [Problem(answer.code, answer.detail)]))
+                    untaken.append(Untaken(number, cells, [Problem(answer.code, answer.detail)]))
                 elif answer:
                     new.created += 1
                 else:
@@ -212,5 +253,5 @@ class Import:
             for one in untaken:
                 new.refuse(one.problems)
             await self._store.keep(connection, context.id, untaken)
-            await context.save(connection, {"row": chunk[-1][0].number, "counts": new.as_dict()}, new.rows)
+            await context.save(connection, {"row": chunk.last, "counts": new.as_dict()}, new.rows)
         return new

@@ -91,6 +91,9 @@ def code(known: dict[str, str], own: dict[str, str]) -> Reader:
     table |= {word(key): value for key, value in table.items()}
 
     def read(text: str) -> str:
+        held = table.get(text)
+        if held is not None:
+            return held
         try:
             return table[word(text)]
         except KeyError:

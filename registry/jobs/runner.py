@@ -90,7 +90,8 @@ class JobRunner:
                         await listener.add_listener(CHANNEL, self._woken)
                     await self._take_all()
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._wake.wait(), self._poll)
+                        async with asyncio.timeout(self._poll):
+                            await self._wake.wait()
                     self._wake.clear()
                 except (HubError, asyncpg.PostgresError, *GONE) as error:
                     log(_LOG, logging.WARNING, "jobs-wait", error=error)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import count
 from typing import Any, Final
 from uuid import UUID
 
@@ -19,12 +18,11 @@ from registry.people.drafts import Change, Task, Written
 from registry.people.identity import Known
 from registry.people.idtypes import IdentifierTypes
 from registry.people.members import Members
-from registry.people.record import IDENTIFIER_LIMIT, Columns, Kind, Record, clock_of
+from registry.people.record import IDENTIFIER_LIMIT, Columns, Kind, Record, clock_of, turn_of
+from registry.people.referring import Referring, speaks, stripped
 
 _VOUCHED: Final = ("civil-event:", "household:")
 """How the source of a person begins who is known only because an event or a group named them."""
-_TURNS: Final = count()
-"""Drafts without a message follow each other in the order they are written, and every message of their millisecond."""
 _ALIASES: Final = {"area_code": "area"}
 
 Identifiers = Mapping[str, tuple[Known, Identifier]]
@@ -37,6 +35,13 @@ class Chunk:
     types: IdentifierTypes
     declared: Collection[str] = ()
     nested: bool = False
+    referring: Referring | None = None
+    referred: set[UUID] = field(default_factory=set)
+    """People whose identity stays at the ID system."""
+    tokens: dict[UUID, str] = field(default_factory=dict)
+    """New tokens of the ID system, to be kept for people."""
+    spoken: dict[UUID, Person] = field(default_factory=dict)
+    """What was said of names and contacts of people kept by reference, for search tokens where a country allows them."""
     owners: dict[bytes, UUID] = field(default_factory=dict)
     kinds: dict[UUID, str] = field(default_factory=dict)
     """The kind of every registrant that a draft names, as itself or as a member."""
@@ -79,6 +84,12 @@ class Chunk:
         if not fresh:
             return Written(next(iter(owners)) if len(owners) == 1 else None, repeated=True)
         what = _called(task)
+        if owners and task.draft.only_new:
+            return Refused(
+                f"An identifier of {what} belongs to somebody who is registered already; nothing was changed.",
+                code="identifier-taken",
+                remedy="Look the registrant up by the identifier and change that one, or correct the identifier.",
+            )
         if len(owners) > 1:
             return _ambiguous(what, "", owners)
         record = self._record(task, owners)
@@ -91,6 +102,9 @@ class Chunk:
                 code="registrant-changed",
                 remedy="Read the registrant again, see what others changed, then send your change with its new version.",
             )
+        token = self._token(task, record)
+        if isinstance(token, Refused):
+            return token
         if not record.room_for(task.identifiers):
             return Refused(
                 f"Registrant {record.id} would have more than {IDENTIFIER_LIMIT} identifiers with {what}; "
@@ -103,7 +117,34 @@ class Chunk:
             members = self._members(task, record) if task.is_group else None
         except Refused as refused:
             return refused
+        if token is not None:
+            self._refer(record.id, token)
         return self._merge(task, record, members)
+
+    def _token(self, task: Task, record: Record) -> str | Refused | None:
+        """Return the token of a person who is kept by reference, empty when it is known; None for everybody else."""
+        rules = self.referring
+        if rules is None or record.kind != "individual":
+            return None
+        if record.id not in self.referred and not rules.covers(task.draft.source):
+            return None
+        found = rules.token(task.identifiers)
+        if found is not None:
+            known, value = found
+            return "" if record.id in self.referred and self.owners.get(known.hash) == record.id else value
+        return "" if record.id in self.referred else rules.missing(_called(task))
+
+    def _token_of_member(self, task: Task, identifiers: Identifiers) -> str | Refused | None:
+        rules = self.referring
+        if rules is None or not rules.covers(task.draft.source):
+            return None
+        found = rules.token(identifiers)
+        return rules.missing(_called(task)) if found is None else found[1]
+
+    def _refer(self, person_id: UUID, token: str) -> None:
+        self.referred.add(person_id)
+        if token:
+            self.tokens[person_id] = token
 
     def _owners(self, identifiers: Identifiers) -> set[UUID]:
         return {
@@ -139,8 +180,15 @@ class Chunk:
             self.moved[draft.new_id] = record.id
         record.begin()
         columns, attributes = record.columns, record.attributes
-        turn = task.turn or f"~{next(_TURNS):031x}"
-        changed = record.merge(draft.value, task.identifiers, clock_of(task.at, turn), draft.cleared)
+        turn = task.turn or turn_of()
+        said, identifiers = draft.value, task.identifiers
+        if record.id in self.referred and isinstance(said, Person):
+            if speaks(said):
+                self.spoken[record.id] = said
+                self.resaid.add(record.id)
+            record.forget_identity()
+            said, identifiers = stripped(said, self.declared), {}
+        changed = record.merge(said, identifiers, clock_of(task.at, turn), draft.cleared)
         if draft.event is not None:
             changed = record.merge_event(draft.event, task.at, turn) or changed
             self.events.append((task, record.id))
@@ -186,8 +234,12 @@ class Chunk:
             )
 
     def _keep_identifiers(self, identifiers: Identifiers, record: Record) -> None:
+        referred = record.id in self.referred
+        if referred and self.referring is not None:
+            identifiers = self.referring.indexed(identifiers)
         for key, (known, identifier) in identifiers.items():
-            live, owner = record.is_live(key), self.owners.get(known.hash)
+            live = known.live if referred else record.is_live(key)
+            owner = self.owners.get(known.hash)
             if live and owner is None:
                 self.owners[known.hash] = record.id
             elif not live and owner == record.id:
@@ -251,6 +303,8 @@ class Chunk:
         members.check()
         self.nestings += [(task, record.id, inner) for inner in made.nested]
         for person, known in made.people:
+            if person.id in made.tokens:
+                self._refer(person.id, made.tokens[person.id])
             self.records[person.id] = person
             self.kinds[person.id] = "individual"
             self.touched[person.id] = task
@@ -279,7 +333,13 @@ class Chunk:
             # Nothing is known of them but an identifier; the person itself may come later.
             person = Record(uuid7(), f"household:{task.draft.source}", declared=self.declared)
             self._check_identifiers(task, person, identifiers)
-            person.merge(Person(identifiers=live), identifiers, clock_of(task.at, task.turn))
+            token = self._token_of_member(task, identifiers)
+            if isinstance(token, Refused):
+                raise token
+            if token is None:
+                person.merge(Person(identifiers=live), identifiers, clock_of(task.at, task.turn))
+            else:
+                made.tokens[person.id] = token
             person.created, person.version = False, 1
             made.people.append((person, identifiers))
             return person.id
@@ -304,6 +364,7 @@ class _Made:
 
     people: list[tuple[Record, Identifiers]] = field(default_factory=list)
     nested: list[UUID] = field(default_factory=list)
+    tokens: dict[UUID, str] = field(default_factory=dict)
 
     def owners(self, identifiers: Identifiers) -> set[UUID]:
         """Return who of the people made has one of these identifiers."""

@@ -30,7 +30,8 @@ class Draft:
     to a later one. With a `message_id` the draft is applied once, however often it is written. `new_id` is the id it
     gets when it is new, so that groups of the same call can name it as a member. `unidentified` lets somebody without
     any identifier be written, who then is always new. `cleared` names fields that have no value any more (attributes as
-    `attributes.NAME`). With a `version` the draft is refused (`registrant-changed`) when the registrant has another.
+    `attributes.NAME`). With `only_new` the draft is refused (`identifier-taken`) when somebody has one of its identifiers
+    already. With a `version` the draft is refused (`registrant-changed`) when the registrant has another.
     """
 
     value: Person | Household
@@ -43,6 +44,7 @@ class Draft:
     unidentified: bool = False
     cleared: tuple[str, ...] = ()
     version: int | None = None
+    only_new: bool = False
     event: CivilEvent | None = None
     """The civil event this is the subject of, recorded sealed; needs a `message_id`, which becomes its id."""
 
@@ -59,7 +61,7 @@ class Written:
     """The version the registrant has now; None for a repeat."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class Task:
     """A draft made ready: its identifiers hashed, its event as JSON."""
 
@@ -69,6 +71,8 @@ class Task:
     identifiers: Mapping[str, tuple[Known, Identifier]]
     members: Sequence[tuple[Membership, Mapping[str, tuple[Known, Identifier]]]] = ()
     event: bytes = b""
+    ready: object | None = None
+    """Its rows, where they were made ahead on the guess that the registrant is new."""
 
     @property
     def turn(self) -> str:

@@ -11,7 +11,8 @@ from uuid import UUID
 import asyncpg
 import orjson
 
-from registry.people.rows import Connection, change_place
+from registry.audit.values import change_place
+from registry.people.rows import Connection
 from registry.vault import DataKey
 
 _VERSIONS: Final = """

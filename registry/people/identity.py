@@ -10,7 +10,7 @@ from canonical_model.identifiers import Identifier, IdentifierStatus
 from registry.vault import BlindIndex
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Known:
     """An identifier in the form it is looked up by."""
 
@@ -25,7 +25,8 @@ class Known:
 
 def normalise(value: str) -> str:
     """Return an identifier as it is compared: NFKC, upper case, without spaces; hyphens and slashes count."""
-    return "".join(unicodedata.normalize("NFKC", value).upper().split())
+    bare = value if value.isascii() else unicodedata.normalize("NFKC", value)
+    return "".join(bare.upper().split())
 
 
 def identifier_hash(blind: BlindIndex, type_: str, value: str) -> bytes:
@@ -40,5 +41,5 @@ def known(blind: BlindIndex, identifiers: Iterable[Identifier]) -> dict[str, tup
         type_ = each.namespace or each.id_type
         key = f"{type_}\x00{normalise(each.value)}"
         live = each.status is not IdentifierStatus.INVALID
-        found[key] = (Known(key, type_, identifier_hash(blind, type_, each.value), live), each)
+        found[key] = (Known(key, type_, blind.index("identifier", key), live), each)
     return found

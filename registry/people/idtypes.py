@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -94,6 +95,18 @@ class IdentifierTypes:
         self._held: Mapping[str, IdentifierType] = {}
         self._read_at = -_STALE
 
+    @classmethod
+    def held_elsewhere(cls, types: Mapping[str, IdentifierType]) -> IdentifierTypes:
+        """Return types as another process read them, which are never looked at again."""
+        made = cls()
+        made._held, made._read_at = types, math.inf
+        return made
+
+    @property
+    def held(self) -> Mapping[str, IdentifierType]:
+        """The types as the last `look` found them."""
+        return self._held
+
     async def list(self) -> Sequence[IdentifierType]:
         """Return every type."""
         async with database_errors("reading identifier types"), asyncio.timeout(_WAIT):
@@ -139,6 +152,13 @@ class IdentifierTypes:
             if found is not None:
                 return known.type, found
         return None
+
+    def keeps(self, identifiers: Mapping[str, tuple[Known, Identifier]], kind: str) -> bool:
+        """Say whether new identifiers may be taken as they are: they keep their rules, and their types are open."""
+        return not self._held or (
+            self.problem(identifiers, kind) is None
+            and not any(self.is_closed(known.type) for known, _ in identifiers.values())
+        )
 
     def is_closed(self, type_: str) -> bool:
         """Say whether no new identifiers of a type are taken."""

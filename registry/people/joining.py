@@ -31,20 +31,36 @@ UPDATE membership SET ended_date = start_date WHERE id = ANY($1::uuid[])
 """
 _HAS_ENROLLMENT: Final = "SELECT to_regclass('enrollment') IS NOT NULL"
 _TAKING_PART: Final = "('draft', 'enrolled', 'paused')"
-_DUPLICATED: Final = f"""
-WITH shared AS MATERIALIZED (
-    SELECT a.program_id, a.state FROM enrollment a
-    JOIN enrollment s ON s.program_id = a.program_id AND s.registrant_id = $1 AND s.state IN {_TAKING_PART}
-    WHERE a.registrant_id = $2 AND a.state IN {_TAKING_PART} FOR NO KEY UPDATE OF a
+_HAND_OVER: Final = f"""
+WITH theirs AS MATERIALIZED (
+    SELECT program_id, state, enrollment_date FROM enrollment
+    WHERE registrant_id = $2 AND state IN {_TAKING_PART} FOR NO KEY UPDATE
+), mine AS MATERIALIZED (
+    SELECT program_id, state FROM enrollment WHERE registrant_id = $1 FOR NO KEY UPDATE
+), taken AS (
+    INSERT INTO enrollment AS e (program_id, registrant_id, state, enrollment_date, cause, reason, actor)
+    SELECT program_id, $1, state, enrollment_date, 'person', 'merged', $3 FROM theirs
+    ON CONFLICT (program_id, registrant_id) DO UPDATE SET state = excluded.state, cause = 'person', reason = 'merged',
+        enrollment_date = coalesce(excluded.enrollment_date, e.enrollment_date), actor = $3, since = now()
+    WHERE e.state = 'not_eligible' AND e.cause = 'rule'
+    RETURNING e.program_id
 )
 UPDATE enrollment e SET state = 'duplicated', cause = 'person', reason = 'merged', actor = $3, since = now()
-FROM shared WHERE e.program_id = shared.program_id AND e.registrant_id = $2
-RETURNING e.program_id, shared.state
+FROM theirs LEFT JOIN mine USING (program_id) WHERE e.program_id = theirs.program_id AND e.registrant_id = $2
+RETURNING e.program_id, theirs.state, mine.state AS before,
+    e.program_id IN (SELECT program_id FROM taken) AS taken
 """
 _ENROLLED_AGAIN: Final = """
 UPDATE enrollment e SET state = t.state, cause = 'person', reason = 'split', actor = $2, since = now()
 FROM unnest($3::uuid[], $4::text[]) AS t (program_id, state)
 WHERE e.registrant_id = $1 AND e.program_id = t.program_id AND e.state = 'duplicated' AND e.reason = 'merged'
+"""
+# What the merge gave the survivor goes, where nobody changed it since; the row stays, as every state somebody has had does.
+_LEFT_AGAIN: Final = """
+UPDATE enrollment e SET state = coalesce(t.before, 'exited'), exit_date = CASE WHEN t.before IS NULL THEN current_date END,
+    cause = CASE WHEN t.before IS NULL THEN 'person' ELSE 'rule' END, reason = 'split', actor = $2, since = now()
+FROM unnest($3::uuid[], $4::text[]) AS t (program_id, before)
+WHERE e.registrant_id = $1 AND e.program_id = t.program_id AND e.reason = 'merged' AND e.state <> 'duplicated'
 """
 
 
@@ -172,21 +188,29 @@ async def write(connection: Connection, memberships: Sequence[Row]) -> None:
     )
 
 
-async def duplicated(connection: Connection, survivor: UUID, absorbed: UUID, actor: str) -> list[list[Any]]:
-    """Set enrollments of the absorbed to `duplicated` where the survivor takes part in the same program; return them.
+async def handed_over(connection: Connection, survivor: UUID, absorbed: UUID, actor: str) -> list[list[Any]]:
+    """Let the survivor take part in the absorbed's programs, once in each; return what was changed, as it was before.
 
-    All others stay the absorbed's, which leads to the survivor.
+    Enrollments of the absorbed become `duplicated`. Where the survivor takes part, or a person decided that it does not,
+    that stands.
     """
     if not await connection.fetchval(_HAS_ENROLLMENT):
         return []
-    found = await connection.fetch(_DUPLICATED, survivor, absorbed, actor)
-    return [[str(row["program_id"]), row["state"]] for row in found]
+    found = await connection.fetch(_HAND_OVER, survivor, absorbed, actor)
+    return [[str(row["program_id"]), row["state"], row["taken"], row["before"]] for row in found]
 
 
 async def enrolled_again(
-    connection: Connection, absorbed: UUID, kept: Sequence[Sequence[str]], actor: str
+    connection: Connection, survivor: UUID, absorbed: UUID, kept: Sequence[Sequence[Any]], actor: str
 ) -> None:
-    """Give enrollments that a merge set to `duplicated` the state they had, where it is still so."""
-    if kept and await connection.fetchval(_HAS_ENROLLMENT):
-        programs, states = zip(*kept, strict=True)
-        await connection.execute(_ENROLLED_AGAIN, absorbed, actor, list(map(UUID, programs)), list(states))
+    """Give back enrollments that a merge changed, where they are still as it left them."""
+    if not kept or not await connection.fetchval(_HAS_ENROLLMENT):
+        return
+    await connection.execute(
+        _ENROLLED_AGAIN, absorbed, actor, [UUID(one[0]) for one in kept], [one[1] for one in kept]
+    )
+    # Merges of before kept program and state only, and gave the survivor nothing.
+    given = [one for one in kept if len(one) > 2 and one[2]]
+    await connection.execute(
+        _LEFT_AGAIN, survivor, actor, [UUID(one[0]) for one in given], [one[3] for one in given]
+    )

@@ -16,7 +16,7 @@ from canonical_model.household import Household
 from canonical_model.person import Person
 from registry.people import joining, rows
 from registry.people.chunk import Chunk, cycle
-from registry.people.drafts import Change, Draft, Task, Tokens
+from registry.people.drafts import Change, Draft, StatusHook, Task, Tokens
 from registry.people.identity import known
 from registry.people.idtypes import IdentifierTypes
 from registry.people.joining import Row
@@ -27,6 +27,7 @@ from registry.vault import Vault, aad, sealed_place
 _ROUNDS: Final = 5
 _IDENTIFIERS: Final = 50
 """Most identifiers of one registrant, as the canonical model has it."""
+_REFERRED: Final = "SELECT registrant_id FROM registrant_reference WHERE registrant_id = ANY($1::uuid[])"
 _HASHES: Final = "SELECT DISTINCT hash FROM registrant_identifier WHERE registrant_id = ANY($1::uuid[])"
 _GROUPS: Final = "SELECT DISTINCT group_id FROM membership WHERE member_id = ANY($1::uuid[])"
 _ABSORB: Final = """
@@ -59,7 +60,9 @@ class Merging:
         *,
         tokens: Tokens | None = None,
         declared: Collection[str] = (),
+        on_status: StatusHook | None = None,
     ) -> None:
+        self._on_status = on_status
         self._vault = vault
         self._types = types or IdentifierTypes()
         self._tokens = tokens
@@ -77,7 +80,7 @@ class Merging:
     ) -> None:
         """Let one registrant absorb another: identifiers, contacts, names, memberships and what it lacks go over.
 
-        The absorbed keeps its document and its enrollments and points to the survivor from then on. Raises `Refused`
+        The absorbed keeps its document and points to the survivor from then on; the survivor takes part in its programs. Raises `Refused`
         (`merge-impossible`, `identifiers-too-many`, `membership-overlaps`, `group-cycle`) and `Unavailable` (`people-busy`).
         """
         held = await self._hold(connection, (survivor, absorbed))
@@ -86,6 +89,10 @@ class Merging:
             raise _impossible(survivor, absorbed, "they are not two registrants of one kind")
         if mine["merged_into"] is not None or theirs["merged_into"] is not None:
             raise _impossible(survivor, absorbed, "one of them was merged already")
+        if len(await connection.fetch(_REFERRED, [survivor, absorbed])) == 1:
+            raise _impossible(
+                survivor, absorbed, "one is kept by reference at an ID system and the other here"
+            )
         records = await self._opened(connection, (mine, theirs))
         keeper, gone = records[survivor], records[absorbed]
         task = self._task(keeper, actor, source, request_id)
@@ -116,7 +123,7 @@ class Merging:
         brought = [row["id"] for row in await connection.fetch(_BRING, absorbed, survivor)]
         moves = joining.merged(await joining.read(connection, (survivor, absorbed)), survivor, absorbed)
         await self._move(connection, chunk, task, moves, survivor)
-        enrolled = await joining.duplicated(connection, survivor, absorbed, actor)
+        enrolled = await joining.handed_over(connection, survivor, absorbed, actor)
         await self._write(connection, chunk)
         chunk.nestings = [(task, row.group, row.member) for _, row in moves if row.start != row.end]
         if keeper.kind == "group" and (found := await rows.cycles(connection, chunk)):
@@ -127,6 +134,8 @@ class Merging:
             _KEEP, absorbed, survivor, actor, request_id, status, brought,
             [[before.as_json(), after.as_json()] for before, after in moves], merge_key.id, sealed,
         )  # fmt: skip
+        if self._on_status is not None:
+            await self._on_status(connection, [absorbed])
 
     async def split(
         self, connection: Connection, absorbed: UUID, *, actor: str, source: str, request_id: str
@@ -182,8 +191,11 @@ class Merging:
         await connection.execute(_GIVE_BACK, absorbed, merge["brought"], survivor)
         moves = await joining.parted(connection, merge["memberships"])
         await self._move(connection, chunk, task, moves, survivor)
-        await joining.enrolled_again(connection, absorbed, opened["enrollments"], actor)
+        await joining.enrolled_again(connection, survivor, absorbed, opened["enrollments"], actor)
         await self._write(connection, chunk)
+        if self._on_status is not None:
+            # Before the merge is forgotten: it says whom what is given back went to.
+            await self._on_status(connection, [absorbed])
         await connection.execute("DELETE FROM registrant_merge WHERE absorbed_id = $1", absorbed)
         return survivor
 

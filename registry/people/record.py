@@ -7,9 +7,11 @@ the same record. A group's record is one too; who belongs to it lies in clear (`
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime
 from functools import lru_cache
+from threading import Lock
+from time import time_ns
 from typing import Any, Final, Literal, NamedTuple
 from uuid import UUID
 
@@ -25,7 +27,7 @@ from registry.people.identity import Known
 Kind = Literal["individual", "group"]
 IDENTIFIER_LIMIT: Final = 200
 _FACT_LIMIT: Final = 100
-_APART: Final = {
+APART: Final = {
     "individual": {
         "person_id", "identifiers", "attributes", "death_date", "marital_status", "last_updated",
     },
@@ -42,6 +44,8 @@ _OWN: Final = {"status", "disabled_reason", "registration_date"}
 """Values that tell of the record and not of who is registered; a merge leaves them alone."""
 _LISTS: Final = ("names", "contact_points", "accounts", "addresses")
 _LIST_LIMIT: Final = 20
+_DAYS: Final = 40_000
+"""Days remembered: those of a life, and of the lives of people's parents."""
 
 Clock = list[Any]
 """Milliseconds since which the fact holds, milliseconds at which it was said, which of one millisecond: later is greater."""
@@ -154,6 +158,17 @@ class Record:
         self.changed = set()
         self.touched = False
 
+    def forget_identity(self) -> None:
+        """Drop what is not needed by rules: it stays at an ID system, and its history is not told either."""
+        kept = _CLEAR | {f"attributes.{name}" for name in self._declared} | set(self._declared)
+        values = self._document["values"]
+        for name in [name for name in values if name not in kept]:
+            del values[name]
+            self.touched = True
+        if self._document["identifiers"]:
+            self._document["identifiers"] = {}
+            self.touched = True
+
     def room_for(self, identifiers: Mapping[str, tuple[Known, Identifier]]) -> bool:
         """Say whether the record can hold these identifiers too."""
         return len(self._document["identifiers"].keys() | identifiers.keys()) <= IDENTIFIER_LIMIT
@@ -183,7 +198,7 @@ class Record:
         `cleared` names fields, and attributes as `attributes.NAME`, that have no value any more.
         """
         values = self._document["values"]
-        dumped = said.model_dump(mode="json", exclude=_APART[self.kind], exclude_none=True)
+        dumped = said.model_dump(mode="json", exclude=APART[self.kind], exclude_none=True)
         if self.kind == "group" and "kind" not in said.model_fields_set:
             del dumped["kind"]
         changed = False
@@ -351,65 +366,100 @@ class Record:
             held = values.get(name)
             return None if held is None else held[0]
 
-        status = "inactive" if value("status") == "inactive" else "active"
-        registered = _date(value("registration_date"))
-        since = registered.first if registered else None
         if self._declared:
-            self.attributes = self._promoted(values)
-        if self.kind == "group":
-            self.columns = Columns(
-                status=status,
-                group_kind=value("kind") or "household",
-                is_partial_group=value("is_partial_group"),
-                group_size=value("group_size"),
-                area_code=value("area_code"),
-                registration_date=since,
-            )
+            self.attributes = promoted(((name, held[0]) for name, held in values.items()), self._declared)
+        if not facts or self.kind == "group":
+            self.columns = columns_of(self.kind, value)
             return
-        death, birth, died, marital = None, _date(value("birthdate")), None, None
-        if facts:
-            lost = facts.get("fetal_death")
-            if lost is not None and not lost[0]["cancelled"]:
-                status = "inactive"
-            death = self._death()
-            died = _date(death.get("date")) if death else None
-            marital = max(
-                (
-                    (fact.get("holds", clock), fact["marital"])
-                    for fact, clock in facts.values()
-                    if "marital" in fact and not fact.get("cancelled")
-                ),
-                default=(None, None),
-            )[1]
-        self.columns = Columns(
-            status="deceased" if death is not None else status,
-            sex=value("sex"),
-            birthdate=birth.first if birth else None,
-            birthdate_not_exact=bool(value("birthdate_not_exact"))
-            or (birth is not None and birth.precision is not Precision.DAY),
-            deathdate=died.first if died is not None and died.precision is Precision.DAY else None,
-            marital_status=marital,
-            area_code=value("area_code"),
-            registration_date=since,
-            language=value("language"),
-        )
+        lost, death = facts.get("fetal_death"), self._death()
+        marital = max(
+            (
+                (fact.get("holds", clock), fact["marital"])
+                for fact, clock in facts.values()
+                if "marital" in fact and not fact.get("cancelled")
+            ),
+            default=(None, None),
+        )[1]
+        found = columns_of(self.kind, value, marital=marital)
+        if death is not None:
+            died = _date(death.get("date"))
+            known = died is not None and died.precision is Precision.DAY
+            found = found._replace(
+                status="deceased", deathdate=died.first if died is not None and known else None
+            )
+        elif lost is not None and not lost[0]["cancelled"]:
+            found = found._replace(status="inactive")
+        self.columns = found
 
-    def _promoted(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        found = {
-            name[11:]: held[0]
-            for name, held in values.items()
-            if name.startswith("attributes.") and name[11:] in self._declared and held[0] is not None
-        }
-        for name in _PROMOTED:
-            held = values.get(name)
-            if held is not None and held[0] is not None and name in self._declared:
-                found[name] = held[0]
-        return found
+
+def columns_of(kind: Kind, value: Callable[[str], Any], *, marital: str | None = None) -> Columns:
+    """Return what rules need in clear of the values of a registrant, whom no event concerns."""
+    status = "inactive" if value("status") == "inactive" else "active"
+    registered = _date(value("registration_date"))
+    since = registered.first if registered else None
+    if kind == "group":
+        return Columns(
+            status, value("kind") or "household", value("is_partial_group"), value("group_size"),
+            area_code=value("area_code"), registration_date=since,
+        )  # fmt: skip
+    birth, rough = _birth(value("birthdate"))
+    return Columns(
+        status, None, None, None, value("sex"), birth, rough or bool(value("birthdate_not_exact")), None, marital,
+        value("area_code"), since, value("language"),
+    )  # fmt: skip
+
+
+def promoted(values: Iterable[tuple[str, Any]], declared: Collection[str]) -> dict[str, Any]:
+    """Return the declared attributes among values, which lie in clear; the canonical model's own fields go first."""
+    found: dict[str, Any] = {}
+    own: dict[str, Any] = {}
+    for name, value in values:
+        if value is None:
+            continue
+        if name.startswith("attributes."):
+            if name[11:] in declared:
+                found[name[11:]] = value
+        elif name in _PROMOTED and name in declared:
+            own[name] = value
+    return found | own
+
+
+class _Turns:
+    """Ever greater numbers, from any thread."""
+
+    def __init__(self) -> None:
+        self._last = 0
+        self._lock = Lock()
+
+    def next(self) -> int:
+        with self._lock:
+            self._last = max(self._last + 1, time_ns())
+            return self._last
+
+
+_TURNS: Final = _Turns()
+
+
+def turn_of() -> str:
+    """Return what puts drafts without a message behind each other, and behind every message of their millisecond.
+
+    It follows the clock, so that a process that goes on with another's work comes behind it.
+    """
+    return f"~{_TURNS.next():031x}"
 
 
 @lru_cache(maxsize=4096)
 def _date(text: str | None) -> PartialDate | None:
     return None if text is None else PartialDate.parse(text)
+
+
+@lru_cache(maxsize=_DAYS)
+def _birth(text: str | None) -> tuple[date | None, bool]:
+    """Return the first day a birth date can be, and whether it is not known to the day."""
+    if text is None:
+        return None, False
+    born = PartialDate.parse(text)
+    return born.first, born.precision is not Precision.DAY
 
 
 def _joined(name: str, before: list[Any] | None, held: list[Any]) -> list[Any] | None:

@@ -19,7 +19,11 @@ from registry.vault import Vault, sealed_place
 WAY: Final = 1
 """The way tokens are made now; the default of `registrant_search.made`. Raise both when equal names give other tokens."""
 _SLOW: Final = 300.0
-_LACKING: Final = "(s.registrant_id IS NULL OR s.made < $1)"
+# Of somebody kept by reference no name is here to make tokens of.
+_LACKING: Final = (
+    "(s.registrant_id IS NULL OR s.made < $1) "
+    "AND NOT EXISTS (SELECT FROM registrant_reference f WHERE f.registrant_id = v.registrant_id)"
+)
 _COUNT: Final = f"""
 SELECT count(*) FROM registrant_vault v LEFT JOIN registrant_search s USING (registrant_id) WHERE {_LACKING}
 """

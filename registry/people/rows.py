@@ -14,19 +14,26 @@ from typing import Any, Final
 from uuid import UUID
 
 import asyncpg
+import orjson
 from asyncpg.pool import PoolConnectionProxy
 
+from canonical_model.civil_event import CivilEvent
 from canonical_model.household import Household
 from canonical_model.message import uuid7
 from canonical_model.person import Person
+from canonical_model.redaction import redact
+from registry.people import versions
 from registry.people.chunk import Chunk
-from registry.people.drafts import Change, Task, Tokens
+from registry.people.drafts import Task, Tokens
 from registry.people.members import Members
 from registry.people.record import Record
+from registry.people.tables import IDENTIFIER, MEMBERSHIP, REGISTRANT, SEARCH, VAULT
 from registry.people.tokens import facets_of
 from registry.vault import FORMAT, DataKey, aad, sealed_place
 
 Connection = asyncpg.Connection | PoolConnectionProxy
+Found = asyncpg.Record | Mapping[str, Any]
+"""Who has an identifier: hash, id, kind, merged_into."""
 
 LOCKED_IDENTIFIERS: Final = 500
 """Most identifiers locked one by one: the server's table of locks is shared and small."""
@@ -48,6 +55,11 @@ SELECT id, kind, source, version, merged_into FROM registrant WHERE id = ANY($1:
 _OPEN: Final = (
     "SELECT registrant_id, key_id, format, sealed FROM registrant_vault WHERE registrant_id = ANY($1::uuid[])"
 )
+_REFERRED: Final = "SELECT registrant_id FROM registrant_reference WHERE registrant_id = ANY($1::uuid[])"
+_FACETS: Final = """
+UPDATE registrant_search s SET facets = t.facets::int[]
+FROM unnest($1::uuid[], $2::text[]) AS t (id, facets) WHERE s.registrant_id = t.id
+"""
 _MEMBERS: Final = """
 SELECT id, group_id, member_id, roles, start_date, ended_date, start_said_at, end_said_at, roles_said_at FROM membership
 WHERE group_id = ANY($1::uuid[]) ORDER BY id
@@ -109,22 +121,6 @@ SELECT DISTINCT top FROM inner_groups WHERE top = id
 """
 _NEST_LOCK: Final = "SELECT pg_advisory_xact_lock(1347568463)"
 _EVENT: Final = ("id", "person_id", "event_type", "event_date", "source", "key_id", "sealed")
-_REGISTRANT: Final = (
-    "id", "kind", "status", "group_kind", "is_partial_group", "group_size", "sex", "birthdate",
-    "birthdate_not_exact", "deathdate", "marital_status", "area_id", "registration_date", "language",
-    "attributes", "version", "source", "message_id",
-)  # fmt: skip
-_IDENTIFIER: Final = (
-    "id", "registrant_id", "type", "hash", "live", "valid_from", "expiry_date", "verification_method",
-)  # fmt: skip
-_MEMBERSHIP: Final = (
-    "id", "group_id", "member_id", "roles", "start_date", "ended_date", "source", "start_said_at", "end_said_at",
-    "roles_said_at",
-)  # fmt: skip
-_CHANGE: Final = (
-    "registrant_id", "version", "at", "actor", "source", "message_id", "request_id", "fields", "clear",
-    "key_id", "sealed",
-)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,14 +145,36 @@ async def release(connection: Connection, ids: Collection[UUID]) -> None:
         await connection.execute(_RELEASE, list(ids))
 
 
-async def read(connection: Connection, chunk: Chunk, tasks: Sequence[Task]) -> Sequence[asyncpg.Record]:
-    """Lock and read everything that tasks may concern into the chunk; return the sealed documents, still closed."""
+async def find(connection: Connection, tasks: Iterable[Task]) -> list[Found]:
+    """Lock every identifier that tasks name, their own and their members', and return who has them."""
+    hashes = {known.hash for task in tasks for known, _ in task.identifiers.values()}
+    hashes |= {
+        known.hash for task in tasks for _, identifiers in task.members for known, _ in identifiers.values()
+    }
+    await _lock(connection, hashes)
+    return list(await connection.fetch(_FIND, list(hashes))) if hashes else []
+
+
+async def taken(connection: Connection, hashes: Collection[bytes]) -> set[bytes]:
+    """Lock identifiers and return those that somebody has."""
+    await _lock(connection, hashes)
+    return {row["hash"] for row in await connection.fetch(_FIND, list(hashes))} if hashes else set()
+
+
+async def read(
+    connection: Connection, chunk: Chunk, tasks: Sequence[Task], found: Iterable[Found]
+) -> Sequence[asyncpg.Record]:
+    """Lock and read everything that tasks may concern into the chunk; return the sealed documents, still closed.
+
+    `found` is what `find` returned for them, and whoever was written since.
+    """
     own = {known.hash for task in tasks for known, _ in task.identifiers.values()}
     members = [each for task in tasks for each in task.members]
     hashes = own | {known.hash for _, identifiers in members for known, _ in identifiers.values()}
-    await _lock(connection, hashes)
     wanted = {task.given_id for task in tasks if task.given_id is not None}
-    for row in await connection.fetch(_FIND, list(hashes)) if hashes else ():
+    for row in found:
+        if row["hash"] not in hashes:
+            continue
         chunk.owners[row["hash"]] = row["id"]
         _name(chunk, row)
         if row["hash"] in own:
@@ -165,6 +183,9 @@ async def read(connection: Connection, chunk: Chunk, tasks: Sequence[Task]) -> S
     for row in await connection.fetch(_NAMED, list(named)) if named else ():
         _name(chunk, row)
     documents = await _hold(connection, chunk, wanted) if wanted else ()
+    if chunk.referring is not None and chunk.records:
+        found = await connection.fetch(_REFERRED, list(chunk.records))
+        chunk.referred |= {row["registrant_id"] for row in found}
     for hash_ in own & chunk.owners.keys():
         if chunk.resolve(chunk.owners[hash_]) not in chunk.records:
             del chunk.owners[hash_]  # deleted between the two statements
@@ -197,7 +218,7 @@ async def _lock(connection: Connection, hashes: Collection[bytes]) -> None:
         )
 
 
-def _name(chunk: Chunk, row: asyncpg.Record) -> None:
+def _name(chunk: Chunk, row: Found) -> None:
     """Note the kind of a registrant, and of the one it was merged into, which is of the same kind."""
     chunk.kinds[row["id"]] = row["kind"]
     if row["merged_into"] is not None:
@@ -224,7 +245,7 @@ async def write(
     connection: Connection, chunk: Chunk, keys: Keys, tokens: Tokens | None, at: datetime
 ) -> None:
     """Write what became of a chunk."""
-    areas = await _areas(connection, chunk)
+    areas = await area_ids(connection, {chunk.records[each].columns.area_code for each in chunk.touched})
     records = [chunk.records[each] for each in chunk.touched]
     made = {change.registrant_id for change in chunk.changes if change.created}
     new = [record for record in records if record.id in made]
@@ -239,9 +260,9 @@ async def write(
     if chunk.groups:
         await _write_members(connection, chunk)
     if chunk.changes:
-        await _write_changes(connection, chunk.changes, keys.change, at)
+        await versions.write(connection, chunk.changes, keys.change, at)
     if chunk.events and keys.event is not None:
-        await _write_events(connection, chunk.events, keys.event)
+        await _write_events(connection, chunk, keys.event)
 
 
 async def cycles(connection: Connection, chunk: Chunk) -> set[UUID]:
@@ -253,9 +274,10 @@ async def cycles(connection: Connection, chunk: Chunk) -> set[UUID]:
     return {row["top"] for row in await connection.fetch(_CYCLE, tops, inner)}
 
 
-async def _areas(connection: Connection, chunk: Chunk) -> dict[str, int]:
-    codes = {chunk.records[each].columns.area_code for each in chunk.touched} - {None}
-    rows = await connection.fetch(_AREAS, list(codes)) if codes else ()
+async def area_ids(connection: Connection, codes: Collection[str | None]) -> dict[str, int]:
+    """Return the ids of areas by their codes."""
+    given = set(codes) - {None}
+    rows = await connection.fetch(_AREAS, list(given)) if given else ()
     return {row["code"]: row["id"] for row in rows}
 
 
@@ -272,7 +294,7 @@ async def _insert(
             )
             for each in records
         ],
-        columns=_REGISTRANT,
+        columns=REGISTRANT,
     )  # fmt: skip
     await connection.copy_records_to_table(
         "registrant_vault",
@@ -280,7 +302,7 @@ async def _insert(
             (each.id, key.id, FORMAT, key.seal(each.to_bytes(), sealed_place(FORMAT, each.id)))
             for each in records
         ],
-        columns=("registrant_id", "key_id", "format", "sealed"),
+        columns=VAULT,
     )
 
 
@@ -325,7 +347,7 @@ async def _write_identifiers(connection: Connection, chunk: Chunk, made: set[UUI
             await connection.execute(_IDENTIFIERS, *zip(*rows, strict=True))
     if added:
         added.sort(key=lambda row: row[3])
-        await connection.copy_records_to_table("registrant_identifier", records=added, columns=_IDENTIFIER)
+        await connection.copy_records_to_table("registrant_identifier", records=added, columns=IDENTIFIER)
 
 
 async def _write_search(
@@ -333,22 +355,39 @@ async def _write_search(
 ) -> None:
     new: list[tuple[UUID, list[int], list[int], list[int]]] = []
     old: list[tuple[UUID, list[int], list[int], list[int]]] = []
+    narrowed: list[tuple[UUID, str]] = []
+    names: Sequence[int]
+    contacts: Sequence[int]
     for each in chunk.resaid:
-        names, contacts = tokens(_said(chunk, each))
         columns = chunk.records[each].columns
         facets = facets_of(columns.birthdate, areas.get(columns.area_code or ""))
+        if each in chunk.referred and not _may_search(chunk, each):
+            if each not in made:
+                narrowed.append((each, _array(facets)))
+                continue
+            names, contacts = [], []
+        else:
+            names, contacts = tokens(_said(chunk, each))
         (new if each in made else old).append((each, list(names), list(contacts), facets))
     if new:
-        await connection.copy_records_to_table(
-            "registrant_search", records=new, columns=("registrant_id", "names", "contacts", "facets")
-        )
+        await connection.copy_records_to_table("registrant_search", records=new, columns=SEARCH)
     if old:
         ids, *arrays = zip(*old, strict=True)
         await connection.execute(_SEARCH, ids, *([_array(one) for one in many] for many in arrays))
+    if narrowed:
+        await connection.execute(_FACETS, *zip(*narrowed, strict=True))
+
+
+def _may_search(chunk: Chunk, registrant_id: UUID) -> bool:
+    """Say whether somebody kept by reference may be found by what a draft said of names and contacts."""
+    rules = chunk.referring
+    return rules is not None and rules.indexes == "names" and registrant_id in chunk.spoken
 
 
 def _said(chunk: Chunk, registrant_id: UUID) -> Person | Household:
     """Return what a registrant is found by; for a new one that is what its only draft says."""
+    if registrant_id in chunk.spoken:
+        return chunk.spoken[registrant_id]
     task = chunk.only.get(registrant_id)
     return chunk.records[registrant_id].canonical() if task is None else task.draft.value
 
@@ -376,47 +415,31 @@ async def _write_members(connection: Connection, chunk: Chunk) -> None:
         if row.held is None
     ]
     if new:
-        await connection.copy_records_to_table("membership", records=new, columns=_MEMBERSHIP)
+        await connection.copy_records_to_table("membership", records=new, columns=MEMBERSHIP)
 
 
-async def _write_changes(
-    connection: Connection, changes: Iterable[Change], key: DataKey, at: datetime
-) -> None:
-    await connection.copy_records_to_table(
-        "registrant_change",
-        records=[
-            (
-                each.registrant_id, each.version, at, each.task.draft.actor, each.task.draft.source,
-                each.task.draft.message_id, each.task.draft.request_id, each.fields, each.clear,
-                key.id if each.sealed else None,
-                key.seal(each.sealed, change_place(each.registrant_id, each.version)) if each.sealed else None,
-            )
-            for each in changes
-        ],
-        columns=_CHANGE,
-    )  # fmt: skip
-
-
-def change_place(registrant_id: UUID, version: int) -> bytes:
-    """Return what the sealed values of one change are bound to."""
-    return aad("registrant_change", "sealed", registrant_id.bytes + version.to_bytes(4, "big"))
-
-
-async def _write_events(connection: Connection, events: Iterable[tuple[Task, UUID]], key: DataKey) -> None:
-    said = [(task, each, task.draft.event) for task, each in events if task.draft.event is not None]
+async def _write_events(connection: Connection, chunk: Chunk, key: DataKey) -> None:
+    said = [(task, each, task.draft.event) for task, each in chunk.events if task.draft.event is not None]
     await connection.copy_records_to_table(
         "civil_event",
         records=[
             (
                 task.fact_id, person_id, event.event_type.value, event.event_date.first if event.event_date else None,
                 task.draft.source, key.id,
-                key.seal(task.event, aad("civil_event", "sealed", task.fact_id.bytes)),
+                key.seal(_told(chunk, task, person_id), aad("civil_event", "sealed", task.fact_id.bytes)),
             )
             for task, person_id, event in said
             if task.fact_id is not None
         ],
         columns=_EVENT,
     )  # fmt: skip
+
+
+def _told(chunk: Chunk, task: Task, person_id: UUID) -> bytes:
+    """Return an event as it is kept: of people kept by reference without anybody's identity, marks in its place."""
+    if person_id not in chunk.referred:
+        return task.event
+    return orjson.dumps(redact(CivilEvent, orjson.loads(task.event)))
 
 
 def _array(values: Iterable[object]) -> str:

@@ -20,11 +20,14 @@ from canonical_model.errors import Refused
 from registry.audit import AuditEvent, record
 from registry.people.ranking import Wanted
 from registry.people.reading import check_purpose
+from registry.people.referring import Referring
 from registry.people.tokens import Sought, sought
 from registry.storage.database import database_errors
-from registry.vault import BlindIndex, Vault, sealed_place
+from registry.vault import BlindIndex, ReferenceVault, Vault, sealed_place
 
 Names = Callable[[bytes], Sequence[Mapping[str, str]]]
+Sight = Callable[[list[Any]], str | None]
+"""Adds its values to the arguments of a statement and returns the condition over `registrant r`; None for everybody."""
 
 LIMIT: Final = 100
 TEXT_LIMIT: Final = 200
@@ -42,14 +45,17 @@ _STATUS: Final = {"active", "deceased", "inactive", "merged"}
 _YEARS: Final = 20
 _AREAS: Final = 2000
 """Birth years and areas that are looked up in the index; a wider filter is held against what the names alone bring."""
+_REFERRED: Final = 20
+"""People kept by reference the ID system is asked about in one search."""
 _AREA: Final = """
 SELECT a.id, ARRAY(SELECT -i.id FROM area i WHERE i.path @> ARRAY[a.id] LIMIT $2) AS inside FROM area a WHERE a.code = $1
 """
 # The hits are a step of their own, so that the planner counts on all of them and takes the index; reading stops at the limit.
 _CHOOSE: Final = """
 WITH hit AS MATERIALIZED (SELECT registrant_id FROM registrant_search WHERE {words}),
-near AS MATERIALIZED (SELECT registrant_id FROM hit WHERE registrant_id <> ALL ($1::uuid[]) LIMIT {sifted})
-SELECT r.id, r.birthdate, v.key_id, v.format, v.sealed, {sifting} AS sifted
+near AS MATERIALIZED (SELECT hit.registrant_id FROM hit{sight} WHERE hit.registrant_id <> ALL ($1::uuid[]){seen} LIMIT {sifted})
+SELECT r.id, r.birthdate, v.key_id, v.format, v.sealed, {sifting} AS sifted,
+    EXISTS (SELECT FROM registrant_reference f WHERE f.registrant_id = r.id) AS referred
 FROM near JOIN registrant r ON r.id = near.registrant_id JOIN registrant_vault v ON v.registrant_id = r.id
 WHERE ($2::text IS NULL OR r.kind = $2) AND CASE WHEN $3::text IS NULL THEN r.status <> 'merged' ELSE r.status = $3 END
   AND ($4::int IS NULL OR r.area_id IN (SELECT id FROM area WHERE path @> ARRAY[$4]))
@@ -86,7 +92,10 @@ class _Hunt:
     """What the index narrows by: each list is one filter."""
     sifts: bool
     """Whether a filter is left that only the rows tell."""
+    visible: Sight | None = None
     opened: dict[UUID, Candidate] = field(default_factory=dict)
+    asked: int = 0
+    """People the ID system was asked about."""
     complete: bool = True
 
     def best(self) -> float:
@@ -104,12 +113,21 @@ class Search:
     """
 
     def __init__(
-        self, pool: asyncpg.Pool, vault: Vault, blind: BlindIndex, *, names: Names | None = None
+        self,
+        pool: asyncpg.Pool,
+        vault: Vault,
+        blind: BlindIndex,
+        *,
+        names: Names | None = None,
+        referring: Referring | None = None,
+        references: ReferenceVault | None = None,
     ) -> None:
         self._pool = pool
         self._vault = vault
         self._blind = blind
         self._names = names or names_of
+        self._referring = referring
+        self._references = references
 
     async def by_name(
         self,
@@ -125,14 +143,22 @@ class Search:
         born_to: date | None = None,
         limit: int = 20,
         request_id: str | None = None,
+        visible: Sight | None = None,
     ) -> Found:
         """Return who may be meant by a name or a part of it, in any script and order of words; the trail has it first.
 
         `kind`, `status` (default: all but merged), `area` (P-code; with all areas in it) and `born_from`, `born_to` leave
-        others out; `born` only ranks. One audit event tells actor, purpose, how many records were opened and whose names
-        were shown, never the text. Raises `Refused`: `purpose-missing`, `search-invalid`.
+        others out; `born` only ranks. Whom `visible` leaves out is neither opened nor counted, and takes nobody's place.
+        One audit event tells actor, purpose, how many records were opened and whose names
+        were shown, never the text. Of people kept by reference the ID system is asked for names, of 20 at most, where the
+        country allows tokens of names; without them they are not found and the answer is not `complete`. Raises `Refused`:
+        `purpose-missing`, `search-invalid`, `name-search-unavailable` where nobody's names are here.
         """
         check_purpose(purpose, actor, "A search by name")
+        rules = self._referring
+        hidden = rules is not None and rules.indexes != "names" and kind != "group"
+        if rules is not None and hidden and rules.everybody:
+            raise _elsewhere(rules)
         groups = self._groups(text, kind, status, limit)
         async with database_errors("searching by name"), asyncio.timeout(_WAIT):
             place, inside = await self._area(area)
@@ -141,7 +167,9 @@ class Search:
             filters = (kind, status, place, born_from, born_to)
             given = sum((place is not None, born_from is not None or born_to is not None))
             sifts = kind is not None or status is not None or given > len(facets)
-            hunt = _Hunt(Wanted.of(text, born), filters, facets, sifts)
+            hunt = _Hunt(Wanted.of(text, born), filters, facets, sifts, visible)
+            if hidden:
+                hunt.complete = False
             await self._hunt(hunt, groups, limit)
             ranked = sorted(
                 (each for each in hunt.opened.values() if each.score >= _LEAST),
@@ -207,22 +235,52 @@ class Search:
         last = 7 + len(groups)
         words = [f"names && ${7 + place}::bigint[]" for place in range(len(groups))]
         words += [f"facets && ${last + place}::int[]" for place in range(len(hunt.facets))]
+        given = [list(hunt.opened), *hunt.filters, *(list(each) for each in groups), *hunt.facets]
+        condition = None if hunt.visible is None else hunt.visible(given)
+        # Held against the hits themselves, so that nobody else's names use up the bounds.
         statement = _CHOOSE.format(
+            sight=" JOIN registrant r ON r.id = hit.registrant_id" if condition else "",
+            seen=f" AND ({condition})" if condition else "",
             words=" AND ".join(words),
             sifted=sifted,
             sifting="(SELECT count(*) FROM near)" if sifted > most else "0",
             opened=most,
         )
-        rows = await self._pool.fetch(
-            statement, list(hunt.opened), *hunt.filters, *(list(each) for each in groups), *hunt.facets
-        )
+        rows = await self._pool.fetch(statement, *given)
         if len(rows) == most or (rows and rows[0]["sifted"] == sifted):
             hunt.complete = False
+        referred = [row for row in rows if row["referred"]]
+        await self._ask(hunt, referred)
         for row in rows:
+            if row["referred"]:
+                continue
             key = await self._vault.key(row["key_id"])
             opened = key.open(row["sealed"], sealed_place(row["format"], row["id"]))
             names = tuple(self._names(opened))
             hunt.opened[row["id"]] = Candidate(row["id"], hunt.wanted.score(names, row["birthdate"]), names)
+
+    async def _ask(self, hunt: _Hunt, rows: Sequence[asyncpg.Record]) -> None:
+        """Have the ID system tell the names of people kept by reference, a bounded number of them."""
+        room = max(_REFERRED - hunt.asked, 0) if self._references is not None else 0
+        if len(rows) > room:
+            hunt.complete = False
+        asked = {row["id"]: row for row in rows[:room]}
+        if not asked or self._references is None:
+            return
+        hunt.asked += len(asked)
+        for id_, document in (await self._references.get(list(asked))).items():
+            names = tuple(orjson.loads(document).get("names") or ())
+            score = hunt.wanted.score(names, asked[id_]["birthdate"])
+            hunt.opened[id_] = Candidate(id_, score, names)
+
+
+def _elsewhere(rules: Referring) -> Refused:
+    return Refused(
+        f"Names are kept at the ID system {rules.system} and no tokens of them here, so nobody can be found by name. "
+        "Nothing was searched.",
+        code="name-search-unavailable",
+        remedy="Search by an identifier, or by name at the ID system; HUB_REFERENCE_INDEXES=names allows tokens of names.",
+    )
 
 
 def _years(born_from: date | None, born_to: date | None) -> list[int]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Final
@@ -38,6 +39,7 @@ _LEFT_OUT: Final = (
 _WRITTEN_TOGETHER: Final = "abd abdul abdel abdal abdoul abdou abu abou umm mac mc عبد ابو ام"
 _PARTICLES: Final = frozenset(_LEFT_OUT.split())
 _JOINERS: Final = frozenset(_WRITTEN_TOGETHER.split())
+_JOINED: Final = _PARTICLES | _JOINERS
 _SILENT: Final = str.maketrans({**dict.fromkeys("AEIOUHWY 0123456789"), "0": "T", "X": "S"})
 _NOT_LATIN: Final = re.compile("[^a-z0-9]+")
 _ARTICLE: Final = "\u0627\u0644"
@@ -100,6 +102,14 @@ def words(text: str) -> list[Word]:
             optional = written in _PARTICLES and place < len(run) - 1
             found.append(Word(written, latin(written), joined, optional))
     return found[:WORDS_LIMIT]
+
+
+def plain_words(text: str) -> Sequence[str] | None:
+    """Return the words of a name in Latin letters none of which may be written otherwise or left out; None for others."""
+    if not text.isascii() or "-" in text:
+        return None
+    found = text.lower().translate(_PLAIN).split()
+    return found[:WORDS_LIMIT] if _JOINED.isdisjoint(found) else None
 
 
 def lines(text: str) -> tuple[str, str]:

@@ -23,10 +23,12 @@ from registry.people.listing import PeopleFilter, PeoplePage, list_people
 from registry.people.merging import Merging
 from registry.people.phones import internationally
 from registry.people.reading import WAIT, Reader
+from registry.people.referring import Referring
+from registry.people.search import Search
 from registry.people.writing import Writer
 from registry.storage.database import database_errors
 from registry.storage.group import GroupCommit
-from registry.vault import BlindIndex, Vault
+from registry.vault import BlindIndex, ReferenceVault, Vault
 
 _M = TypeVar("_M", bound=BaseModel)
 _CALLED: Final = {CivilEvent: "civil event", Household: "household", Person: "person"}
@@ -72,10 +74,12 @@ class PeopleStore(Reader):
         nested: bool = False,
         region: str | None = None,
         on_status: StatusHook | None = None,
+        referring: Referring | None = None,
+        references: ReferenceVault | None = None,
         delay: float = 0.003,
         group: int = 128,
     ) -> None:
-        super().__init__(pool, vault, blind)
+        super().__init__(pool, vault, blind, references)
         self.identifier_types = IdentifierTypes(pool)
         self.writer = Writer(
             vault,
@@ -84,8 +88,13 @@ class PeopleStore(Reader):
             nested=nested,
             types=self.identifier_types,
             on_status=on_status,
+            referring=referring,
+            references=references,
         )
-        self.merging = Merging(vault, self.identifier_types, tokens=tokens, declared=declared)
+        self.search = Search(pool, vault, blind, referring=referring, references=references)
+        self.merging = Merging(
+            vault, self.identifier_types, tokens=tokens, declared=declared, on_status=on_status
+        )
         self.region = region
         self._groups: GroupCommit[Task, Written] = GroupCommit(
             self._write, delay=delay, most=group, parallel=2

@@ -18,7 +18,7 @@ from canonical_model.household import Household
 from canonical_model.names import PersonName
 from canonical_model.person import Person
 from registry.people.identity import normalise
-from registry.people.spelling import Word, sound, words
+from registry.people.spelling import Word, plain_words, sound, words
 from registry.vault import BlindIndex
 
 PREFIXES: Final = (3, 5)
@@ -121,6 +121,10 @@ def _spellings(word: Word) -> tuple[str, ...]:
 @lru_cache(maxsize=_PARTS)
 def _part_tokens(blind: BlindIndex, text: str) -> tuple[int, ...]:
     """Return the tokens of one part of a name; parts repeat from person to person, so most are found here."""
+    plain = plain_words(text)
+    if plain is not None:
+        # Each word by itself: words repeat from person to person more than whole names do.
+        return tuple({token for word in plain for token in _word_tokens(blind, word, word, False)})
     found: dict[int, None] = {}
     joined: set[tuple[str, ...]] = set()
     for word in words(text):

@@ -9,19 +9,18 @@ from uuid import UUID
 
 import asyncpg
 
-from canonical_model.civil_event import CivilEventType
 from canonical_model.errors import Defect, HubError, Refused, Unavailable
-from canonical_model.household import Household
-from canonical_model.identifiers import Identifier
-from canonical_model.message import uuid7_time
-from registry.people import rows
+from registry.people import rows, versions
+from registry.people.ahead import Lent, MadeUnit
 from registry.people.chunk import Chunk, cycle
 from registry.people.drafts import Draft, StatusHook, Task, Tokens, Written
-from registry.people.identity import known
 from registry.people.idtypes import IdentifierTypes
+from registry.people.made import Newcomer, Rows
+from registry.people.newcomers import Newcomers, is_plain, made_ready, task_of
 from registry.people.record import Record
+from registry.people.referring import Referring
 from registry.people.rows import Connection, Keys
-from registry.vault import DataKey, Vault, sealed_place
+from registry.vault import DataKey, Entry, ReferenceVault, Vault, sealed_place
 
 _ROUNDS: Final = 5
 _AGAIN: Final = (
@@ -42,7 +41,8 @@ class Writer:
     """Creates and updates individuals and groups from drafts; who gives one writes exactly this way.
 
     `tokens` makes the search tokens of a registrant, `declared` names the attributes that lie in clear, `nested` allows
-    groups in groups, `types` has the rules of identifiers, `on_status` is told whose status changed.
+    groups in groups, `types` has the rules of identifiers, `on_status` is told whose status changed. With `referring` and
+    `references` the identity of people stays at an ID system, and the hub keeps its token.
     """
 
     def __init__(
@@ -54,6 +54,8 @@ class Writer:
         nested: bool = False,
         types: IdentifierTypes | None = None,
         on_status: StatusHook | None = None,
+        referring: Referring | None = None,
+        references: ReferenceVault | None = None,
     ) -> None:
         self._vault = vault
         self._tokens = tokens
@@ -62,19 +64,66 @@ class Writer:
         self._types = types or IdentifierTypes()
         self._typed = types is not None
         self._on_status = on_status
+        self._referring = referring
+        self._references = references
 
     def prepare(self, draft: Draft) -> Task:
         """Make a draft ready outside of any transaction: hash its identifiers, fix the time of its facts."""
-        value, blind = draft.value, self._vault.blind
-        members = value.memberships if isinstance(value, Household) else ()
-        return Task(
-            draft,
-            _bounded(value.last_updated or draft.at, draft.message_id),
-            draft.message_id,
-            known(blind, (*value.identifiers, *_number(draft))),
-            [(each, known(blind, each.identifiers)) for each in members],
-            b"" if draft.event is None else draft.event.model_dump_json(exclude_none=True).encode(),
+        return task_of(self._vault.blind, draft)
+
+    def ahead(self, drafts: Sequence[Draft]) -> list[Task]:
+        """Make drafts ready, on the guess that nobody knows whom they describe; may be called in any thread.
+
+        A wrong guess costs the work done here and nothing else.
+        """
+        key = self._vault.cached_key("registrant_vault")
+        tasks = [self.prepare(draft) for draft in drafts]
+        if key is not None:
+            for task in tasks:
+                if is_plain(task, self._referring):
+                    task.ready = made_ready(task, key, self._tokens, self._declared)
+        return tasks
+
+    async def lend(self, connection: Connection, source: str) -> Lent | None:
+        """Return what another process needs to make new people of a source ready, None where only this one can."""
+        if self._referring is not None and self._referring.covers(source):
+            return None
+        if self._typed:
+            await self._types.look(connection)
+        key = await self._vault.current_key("registrant_vault")
+        return Lent(
+            key.lent(),
+            self._vault.blind.lent(),
+            self._tokens is not None,
+            frozenset(self._declared),
+            self._types.held,
         )
+
+    async def write_made(
+        self, connection: Connection, lent: Lent, units: Sequence[MadeUnit], *, source: str, actor: str
+    ) -> list[bool] | None:
+        """Write units whose people nobody knows; say for each whether it was written, None when what was lent is outdated.
+
+        What is not written is left to `write`, which finds who is known already.
+        """
+        if lent != await self.lend(connection, source):
+            return None
+        try:
+            async with connection.transaction():
+                there = await rows.taken(connection, {hash_ for unit in units for hash_ in unit.hashes})
+                new = [there.isdisjoint(unit.hashes) for unit in units]
+                whole = Rows()
+                ids: list[UUID] = []
+                for unit, is_new in zip(units, new, strict=True):
+                    if is_new:
+                        whole.extend(unit.rows)
+                        ids += [UUID(bytes=unit.ids[at : at + 16]) for at in range(0, len(unit.ids), 16)]
+                await whole.write(connection)
+                await versions.write_created(connection, ids, source, actor, datetime.now(UTC))
+        except (*_AGAIN, *_DATA):
+            # Another writer was faster, or the database does not take one of them: `write` sorts it out.
+            return [False] * len(units)
+        return new
 
     async def write(self, connection: Connection, drafts: Sequence[Draft | Task]) -> list[Written | HubError]:
         """Write drafts in one transaction, or within the caller's; return for each what became of it, or why nothing did.
@@ -127,12 +176,53 @@ class Writer:
         claimed = await rows.claim(connection, {task.fact_id for task in tasks if task.fact_id is not None})
         if self._typed:
             await self._types.look(connection)
-        chunk = Chunk(self._types, self._declared, self._nested)
-        await self._open(chunk, await rows.read(connection, chunk, tasks))
-        answers: dict[int, Written | HubError] = {}
+        found = await rows.find(connection, tasks)
+        newcomers = await self._newcomers(connection, tasks, found, keys, claimed)
+        answers: dict[int, Written | HubError] = {place: newcomers.answer(place) for place in newcomers.taken}
+        if len(answers) < len(tasks):
+            found += newcomers.found()
+            await self._merge(connection, tasks, found, keys, barred, claimed, answers)
+        return [answers[place] for place in range(len(tasks))]
+
+    async def _newcomers(
+        self,
+        connection: Connection,
+        tasks: Sequence[Task],
+        found: Sequence[rows.Found],
+        keys: Keys,
+        claimed: set[UUID],
+    ) -> Newcomers:
+        """Write those whom nobody knows; their messages are no longer among the claimed."""
+        newcomers = Newcomers(self._types, self._referring)
+        for place in newcomers.choose(tasks, {row["hash"] for row in found}, claimed):
+            task = tasks[place]
+            ready = task.ready
+            if not isinstance(ready, Newcomer) or ready.key.id != keys.vault.id:
+                ready = made_ready(task, keys.vault, self._tokens, self._declared)
+            newcomers.take(place, task, ready)
+            if task.fact_id is not None:
+                claimed.discard(task.fact_id)
+        areas = await rows.area_ids(connection, {one.columns[9] for _, one in newcomers.taken.values()})
+        await newcomers.write(connection, areas, keys.change, datetime.now(UTC))
+        return newcomers
+
+    async def _merge(
+        self,
+        connection: Connection,
+        tasks: Sequence[Task],
+        found: Sequence[rows.Found],
+        keys: Keys,
+        barred: Mapping[int, HubError],
+        claimed: set[UUID],
+        answers: dict[int, Written | HubError],
+    ) -> None:
+        """Write the tasks that have no answer yet, merged with what is there."""
+        chunk = Chunk(self._types, self._declared, self._nested, self._referring)
+        left = [place for place in range(len(tasks)) if place not in answers]
+        await self._open(chunk, await rows.read(connection, chunk, [tasks[place] for place in left], found))
         refused: set[UUID] = set()
         # People first, so that the groups of the same chunk find them.
-        for place in sorted(range(len(tasks)), key=lambda place: tasks[place].is_group):
+        for place in sorted(left, key=lambda place: tasks[place].is_group):
             task = tasks[place]
             # A repeat within the chunk is told apart by the first one having taken the claim away.
             fresh = task.fact_id is None or task.fact_id in claimed
@@ -145,6 +235,10 @@ class Writer:
                     refused.discard(task.fact_id)
             answers[place] = answer
         await rows.write(connection, chunk, keys, self._tokens, datetime.now(UTC))
+        if self._references is not None and chunk.tokens:
+            await self._references.put(
+                connection, [Entry(id_, token=token) for id_, token in chunk.tokens.items()]
+            )
         if self._on_status is not None and (restated := chunk.restated()):
             await self._on_status(connection, restated)
         cycles = await rows.cycles(connection, chunk)
@@ -153,7 +247,6 @@ class Writer:
                 {tasks.index(task): cycle(task, top) for task, top, _ in chunk.nestings if top in cycles}
             )
         await rows.release(connection, refused)
-        return [answers[place] for place in range(len(tasks))]
 
     async def _open(self, chunk: Chunk, documents: Sequence[asyncpg.Record]) -> None:
         keys: dict[int, DataKey] = {}
@@ -177,21 +270,6 @@ class _Cycles(Exception):
     def __init__(self, refused: Mapping[int, HubError]) -> None:
         super().__init__()
         self.refused = refused
-
-
-def _bounded(at: datetime | None, message_id: UUID | None) -> datetime:
-    """Return the time of a fact, never later than the hub had it: a partner's fast clock must not lock values."""
-    had = datetime.now(UTC) if message_id is None else uuid7_time(message_id)
-    return had if at is None else min(at.astimezone(UTC), had)
-
-
-def _number(draft: Draft) -> tuple[Identifier, ...]:
-    """Return the registry's number of a birth, which is an identifier of the child."""
-    event = draft.event
-    if event is None or event.registration_number is None:
-        return ()
-    birth = event.event_type in (CivilEventType.BIRTH, CivilEventType.FETAL_DEATH)
-    return (event.registration_number,) if birth else ()
 
 
 def _constraint(error: BaseException) -> str | None:

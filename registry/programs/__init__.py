@@ -11,7 +11,8 @@ from registry.programs.rows import BatchRows
 from registry.programs.rules import Rule, Rules, RuleSource, declared
 from registry.programs.service import Programs
 from registry.programs.terms import ProgramTerms
-from registry.programs.vouchers import Voucher, VoucherKey
+from registry.programs.upkeep import submit_due
+from registry.programs.vouchers import Voucher, VoucherChecker, VoucherKey
 from registry.programs.work import Operation
 
 __all__ = [
@@ -33,7 +34,9 @@ __all__ = [
     "Rules",
     "Said",
     "Voucher",
+    "VoucherChecker",
     "VoucherKey",
     "declared",
     "program_kinds",
+    "submit_due",
 ]

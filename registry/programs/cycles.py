@@ -220,6 +220,20 @@ def following(schedule: Schedule, last: date | None) -> tuple[date, date]:
     return begins, _end(schedule, begins)
 
 
+def covering(schedule: Schedule, today: date, last: date | None) -> tuple[date, date] | None:
+    """Return first and last day of the schedule's cycle in which a day lies; None where that began by `last` or is none."""
+    if schedule.start is None or schedule.start > today:
+        return None
+    begins: date | None = schedule.start
+    if schedule.rrule is not None:
+        found = rrulestr(schedule.rrule, dtstart=_midnight(schedule.start)).before(_midnight(today), inc=True)
+        begins = None if found is None else found.date()
+    if begins is None or (last is not None and begins <= last):
+        return None
+    ends = _end(schedule, begins)
+    return (begins, ends) if today <= ends else None
+
+
 def _next(schedule: Schedule, after: date | None) -> date | None:
     assert schedule.start is not None  # a rule has one
     assert schedule.rrule is not None

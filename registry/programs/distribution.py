@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 from uuid import UUID
 
 from canonical_model.entitlement import BenefitKind
+from canonical_model.localized import CODE_PATTERN
 from canonical_model.message import Message, uuid7
 from canonical_model.money import Money
 from canonical_model.payment import PaymentBatch, PaymentInstruction
@@ -22,6 +24,7 @@ from registry.programs.work import Position, Step
 from registry.storage.outbox import HUB_SOURCE, Outbox
 
 BATCH: Final = "org.openspp.payment.batch_instructed.v1"
+_CODE: Final = re.compile(CODE_PATTERN)
 SINGLE: Final = "org.openspp.payment.instructed.v1"
 Instructions = Callable[[Connection, Cycle, UUID], Awaitable[Sequence[PaymentInstruction]]]
 """Gives the orders of a batch with what the vault holds of each payee: `BatchRows.instructions`."""
@@ -47,15 +50,19 @@ WITH moved AS (
 )
 SELECT count(*) AS count, sum(amount)::bigint AS ordered FROM made
 """
+FOLLOWED: Final = """(r.status = 'merged' AND EXISTS (SELECT FROM registrant own WHERE own.id = r.merged_into AND own.status = 'active')
+    AND NOT EXISTS (SELECT FROM entitlement other WHERE other.cycle_id = e.cycle_id AND other.registrant_id = r.merged_into
+        AND other.state NOT IN ('cancelled', 'rejected', 'expired')))"""
+"""Whether the survivor of a merged registrant `r` may have what its entitlement `e` gives, without receiving twice in a cycle."""
 # Whoever died or was merged since the snapshot is not paid; events that come later hold by `holds.on_registrant_status`.
-_GONE: Final = """
+_GONE: Final = f"""
 UPDATE entitlement e SET held = 'registrant-' || r.status, updated_at = now() FROM registrant r
 WHERE (e.id, r.id) IN (
     SELECT e.id, r.id FROM entitlement e JOIN registrant r ON r.id = e.recipient_id
     WHERE e.cycle_id = $1 AND e.state = 'approved' AND e.held IS NULL AND r.status <> 'active'
     UNION
     SELECT e.id, r.id FROM entitlement e JOIN registrant r ON r.id = e.registrant_id
-    WHERE e.cycle_id = $1 AND e.state = 'approved' AND e.held IS NULL AND r.status <> 'active')
+    WHERE e.cycle_id = $1 AND e.state = 'approved' AND e.held IS NULL AND r.status <> 'active' AND NOT {FOLLOWED})
 """
 _BATCH: Final = """
 INSERT INTO payment_batch (id, cycle_id, fund_id, number, form, route, count, ordered, message_id, fetched_at, actor)
@@ -164,13 +171,18 @@ def batch_message(cycle: Cycle, batch_id: UUID, version: int, count: int, ordere
     )
 
 
+def origin_of(payment_id: UUID) -> str:
+    """Return the `originid` of the message that orders one payment."""
+    return f"payment/{payment_id.hex}"
+
+
 def _single(said: PaymentInstruction) -> Message:
     return Message(
         source=HUB_SOURCE,
         type=SINGLE,
         subject=f"payment/{said.payment_id}",
         correlationid=said.payment_id,
-        originid=f"payment/{said.payment_id}",
+        originid=origin_of(UUID(said.payment_id)),
         data=to_data(said),
     )
 
@@ -178,7 +190,11 @@ def _single(said: PaymentInstruction) -> Message:
 def instruction(
     program: str, cycle_id: UUID, currency: str, batch_id: UUID, row: Any, **known: Any
 ) -> PaymentInstruction:
-    """Return the order of one payment; `known` adds what the vault holds of the payee."""
+    """Return the order of one payment; `known` adds what the vault holds of the payee.
+
+    The attribute `preferred_rail`, where it is declared and holds a code, says how the payee would rather be paid.
+    """
+    preferred = row["preferred"]
     return PaymentInstruction(
         payment_id=row["id"].hex,
         batch_id=batch_id.hex,
@@ -187,5 +203,7 @@ def instruction(
         entitlement_id=row["entitlement_id"].hex,
         payee=RegistrantRef(registrant_id=row["recipient_id"], **known.pop("payee", {})),
         amount=Money(minor_units=row["amount"], currency=currency),
+        area=row["area"],
+        preferred_rail=preferred if preferred and _CODE.fullmatch(preferred) else None,
         **known,
     )

@@ -12,7 +12,7 @@ import asyncpg
 from canonical_model.errors import Refused
 from registry.audit import AuditEvent, insert_many
 from registry.programs import cycles, funds
-from registry.programs.distribution import batch_message
+from registry.programs.distribution import FOLLOWED, batch_message, origin_of
 from registry.programs.refusals import STEP_SECONDS, Connection, not_found, one_row
 from registry.storage.outbox import Outbox
 
@@ -29,6 +29,17 @@ _PULL: Final = """
 UPDATE payment p SET state = 'cancelled', cancelled = p.amount, reason_code = $2, completed_at = now()
 FROM payment_batch b WHERE p.entitlement_id = ANY ($1) AND p.state = 'issued' AND b.id = p.batch_id AND b.fetched_at IS NULL
 RETURNING p.batch_id, p.entitlement_id
+"""
+_SINGLES: Final = """
+SELECT p.id FROM payment p JOIN payment_batch b ON b.id = p.batch_id
+WHERE p.entitlement_id = ANY ($1) AND p.state = 'sent' AND b.form = 'single' ORDER BY p.id FOR UPDATE OF p
+"""
+_WITHDRAWN: Final = """
+UPDATE payment SET state = 'cancelled', cancelled = amount, reason_code = $2, completed_at = now()
+WHERE id = ANY ($1) RETURNING entitlement_id
+"""
+_LATE: Final = """
+SELECT p.id FROM payment p WHERE p.entitlement_id = ANY ($1) AND p.state IN ('sent', 'unknown') ORDER BY p.id
 """
 _BACK: Final = "UPDATE entitlement SET state = 'approved', updated_at = now() WHERE id = ANY ($1) AND state = 'sent_to_provider'"
 _REORDER: Final = """
@@ -51,21 +62,40 @@ WITH asked AS (
 UPDATE entitlement e SET held = NULL, held_until = NULL, recipient_id = f.recipient_id, updated_at = now()
 FROM found f WHERE e.id = f.id AND f.recipient_id IS NOT NULL RETURNING e.id
 """
-_OF_PEOPLE: Final = """
-SELECT e.id, r.status FROM registrant r
-    CROSS JOIN (SELECT id FROM cycle WHERE state NOT IN ('ended', 'cancelled')) c
+_LIVE: Final = "(SELECT id FROM cycle WHERE state NOT IN ('ended', 'cancelled'))"
+_OPEN: Final = "('draft', 'pending_validation', 'approved', 'sent_to_provider')"
+_STOPPED: Final = f"""
+SELECT e.id, r.status FROM registrant r CROSS JOIN {_LIVE} c
     JOIN entitlement e ON e.cycle_id = c.id AND e.registrant_id = r.id
-WHERE r.id = ANY ($1) AND r.status <> 'active' AND e.state IN ('draft', 'pending_validation', 'approved', 'sent_to_provider')
+WHERE r.id = ANY ($1) AND r.status <> 'active' AND e.state IN {_OPEN} AND NOT {FOLLOWED}
 UNION
-SELECT e.id, r.status FROM registrant r JOIN membership m ON m.member_id = r.id
-    CROSS JOIN (SELECT id FROM cycle WHERE state NOT IN ('ended', 'cancelled')) c
+SELECT e.id, r.status FROM registrant r JOIN membership m ON m.member_id = r.id CROSS JOIN {_LIVE} c
     JOIN entitlement e ON e.cycle_id = c.id AND e.registrant_id = m.group_id AND e.recipient_id = r.id
-WHERE r.id = ANY ($1) AND r.status <> 'active' AND e.state IN ('draft', 'pending_validation', 'approved', 'sent_to_provider')
+WHERE r.id = ANY ($1) AND r.status NOT IN ('active', 'merged') AND e.state IN {_OPEN}
+"""
+# What is not ordered yet goes to the survivor, whose memberships are the absorbed's by now.
+_FOLLOW: Final = f"""
+UPDATE entitlement e SET recipient_id = r.merged_into, updated_at = now()
+FROM registrant r JOIN registrant s ON s.id = r.merged_into AND s.status = 'active'
+WHERE r.id = ANY ($1) AND r.status = 'merged' AND e.recipient_id = r.id AND e.cycle_id IN {_LIVE}
+    AND e.state IN ('draft', 'pending_validation', 'approved')
+    AND e.registrant_id IN (SELECT r.id UNION SELECT m.group_id FROM membership m WHERE m.member_id = s.id)
+    AND (e.registrant_id <> r.id OR {FOLLOWED})
+"""
+_GIVEN_BACK: Final = f"""
+UPDATE entitlement e SET recipient_id = CASE WHEN e.recipient_id = k.survivor_id THEN r.id ELSE e.recipient_id END,
+    held = CASE WHEN e.held = 'registrant-merged' THEN NULL ELSE e.held END, updated_at = now()
+FROM registrant r JOIN registrant_merge k ON k.absorbed_id = r.id
+WHERE r.id = ANY ($1) AND r.status = 'active' AND e.cycle_id IN {_LIVE} AND e.state IN ('draft', 'pending_validation', 'approved')
+    AND (e.registrant_id = r.id OR e.recipient_id = k.survivor_id AND e.registrant_id IN (
+        SELECT m.group_id FROM membership m WHERE m.member_id = r.id AND m.start_date <= current_date
+            AND (m.ended_date IS NULL OR m.ended_date > current_date) AND m.roles && '{{principal_recipient,head}}'))
 """
 _LEAVE: Final = """
 UPDATE enrollment e SET state = 'exited', exit_date = current_date, since = now(), cause = 'rule', reason = r.status, actor = 'hub'
-FROM registrant r WHERE r.id = ANY ($1) AND e.registrant_id = r.id AND r.status IN ('deceased', 'merged')
-    AND e.state IN ('draft', 'enrolled', 'paused', 'not_eligible')
+FROM registrant r WHERE r.id = ANY ($1) AND e.registrant_id = r.id AND (
+    r.status = 'deceased' AND e.state IN ('draft', 'enrolled', 'paused', 'not_eligible')
+    OR r.status = 'merged' AND e.state IN ('draft', 'enrolled', 'paused'))
 """
 _CANCEL: Final = """
 UPDATE entitlement SET state = 'cancelled', updated_at = now()
@@ -97,15 +127,16 @@ async def hold(
     until: date | None = None,
     needed: bool = True,
 ) -> dict[str, int]:
-    """Hold entitlements: payments that have not gone out are taken out of their batch, others keep their way.
+    """Hold entitlements: payments that have not gone out are stopped, others keep their way.
 
-    Returns `held`, `pulled` (payments taken out) and `unchanged` (paid or closed already). Without `needed` it holds also
+    Returns `held`, `pulled` (payments stopped), `late` (payments of these that are on their way or may be, and cannot be
+    stopped; their results still count) and `unchanged` (paid or closed already). Without `needed` it holds also
     where no route takes what is left of a batch: it then waits, and a person sees it open.
     """
     _bounded(ids)
     await connection.execute(_LOCK, list(ids))
     held = await connection.fetch(_HOLD, list(ids), reason, until, timeout=STEP_SECONDS)
-    pulled = await _pull(connection, [row["id"] for row in held], reason, outbox, needed=needed)
+    pulled, late = await _pull(connection, [row["id"] for row in held], reason, actor, outbox, needed=needed)
     await insert_many(
         connection,
         [
@@ -113,19 +144,44 @@ async def hold(
             for row in held
         ],
     )
-    return {"held": len(held), "pulled": pulled, "unchanged": len(set(ids)) - len(held)}
+    return {"held": len(held), "pulled": pulled, "late": late, "unchanged": len(set(ids)) - len(held)}
 
 
 async def _pull(
-    connection: Connection, ids: Sequence[UUID], reason: str, outbox: Outbox, *, needed: bool = True
-) -> int:
+    connection: Connection,
+    ids: Sequence[UUID],
+    reason: str,
+    actor: str,
+    outbox: Outbox,
+    *,
+    needed: bool = True,
+) -> tuple[int, int]:
+    """Stop the payments of entitlements that have not gone out; return how many, and how many have."""
     rows = await connection.fetch(_PULL, list(ids), reason, timeout=STEP_SECONDS)
-    if not rows:
-        return 0
-    await connection.execute(_BACK, [row["entitlement_id"] for row in rows], timeout=STEP_SECONDS)
+    pulled = [row["entitlement_id"] for row in rows]
+    ordered = {
+        origin_of(row["id"]): row["id"]
+        for row in await connection.fetch(_SINGLES, list(ids), timeout=STEP_SECONDS)
+    }
+    if ordered:
+        back = await outbox.withdraw(connection, list(ordered), reason, actor=actor)
+        singles = await connection.fetch(
+            _WITHDRAWN, [ordered[each] for each in back], reason, timeout=STEP_SECONDS
+        )
+        pulled += [row["entitlement_id"] for row in singles]
+    if pulled:
+        await connection.execute(_BACK, pulled, timeout=STEP_SECONDS)
     for batch_id in sorted({row["batch_id"] for row in rows}):
         await _reorder(connection, batch_id, outbox, needed=needed)
-    return len(rows)
+    late = await connection.fetch(_LATE, list(ids), timeout=STEP_SECONDS)
+    await insert_many(
+        connection,
+        [
+            AuditEvent(actor, "payment.stop_late", "payment", str(row["id"]), details={"reason": reason})
+            for row in late
+        ],
+    )
+    return len(pulled), len(late)
 
 
 async def _reorder(connection: Connection, batch_id: UUID, outbox: Outbox, *, needed: bool) -> None:
@@ -165,29 +221,36 @@ async def recall(
 ) -> dict[str, int]:
     """Take back a whole batch that has not gone out; its entitlements are held until somebody resumes them.
 
+    Of payments ordered one by one those come back that were not sent yet; `late` counts the others, held as well.
+
     Raises `Refused` (`batch-not-found`, `batch-fetched`).
     """
     cycle_id = await connection.fetchval("SELECT cycle_id FROM payment_batch WHERE id = $1", batch_id)
     if cycle_id is None:
         raise not_found("batch", "batch-not-found", "`hub program reconcile CYCLE --json` lists the batches.")
     await cycles.get(connection, cycle_id, lock=True)
-    fetched = await connection.fetchval(
-        "SELECT fetched_at IS NOT NULL FROM payment_batch WHERE id = $1 FOR UPDATE", batch_id
+    batch = await one_row(
+        connection,
+        "SELECT form, fetched_at IS NOT NULL AS fetched FROM payment_batch WHERE id = $1 FOR UPDATE",
+        batch_id,
     )
-    if fetched:
+    rows = await connection.fetch(
+        "SELECT entitlement_id FROM payment WHERE batch_id = $1 AND state IN ('issued', 'sent')",
+        batch_id,
+        timeout=STEP_SECONDS,
+    )
+    ids = [row["entitlement_id"] for row in rows]
+    gone = batch["fetched"] and batch["form"] == "batch"
+    pulled = late = 0
+    if not gone and ids:
+        await connection.execute(_HOLD, ids, reason, None, timeout=STEP_SECONDS)
+        pulled, late = await _pull(connection, ids, reason, actor, outbox)
+    if gone or (late and not pulled):
         raise Refused(
             f"Batch {batch_id} has gone out and cannot be recalled. Nothing was changed.",
             code="batch-fetched",
             remedy="Wait for its results; what the rail turns down can be settled by hand (`hub program payment settle`).",
         )
-    rows = await connection.fetch(
-        "SELECT entitlement_id FROM payment WHERE batch_id = $1 AND state = 'issued'",
-        batch_id,
-        timeout=STEP_SECONDS,
-    )
-    ids = [row["entitlement_id"] for row in rows]
-    await connection.execute(_HOLD, ids, reason, None, timeout=STEP_SECONDS)
-    pulled = await _pull(connection, ids, reason, outbox)
     await insert_many(
         connection,
         [
@@ -196,19 +259,22 @@ async def recall(
             )
         ],
     )
-    return {"recalled": pulled}
+    return {"recalled": pulled, "late": late}
 
 
 async def on_registrant_status(connection: Connection, ids: Sequence[UUID], outbox: Outbox) -> int:
     """Stop what is not yet sent for registrants that died, were merged or are out of use, in the caller's transaction.
 
     For the writer of registrants, with the ids whose status changed. Whoever died or was merged leaves their programs.
-    Returns how many entitlements are held now.
+    What the absorbed was to receive goes to the survivor, unless the survivor receives in that cycle too; a split gives it
+    back. Returns how many entitlements are held now.
     """
     if not ids:
         return 0
     await connection.execute(_LEAVE, list(ids))
-    rows = await connection.fetch(_OF_PEOPLE, list(ids))
+    await connection.execute(_FOLLOW, list(ids), timeout=STEP_SECONDS)
+    await connection.execute(_GIVEN_BACK, list(ids), timeout=STEP_SECONDS)
+    rows = await connection.fetch(_STOPPED, list(ids))
     by_status: dict[str, list[UUID]] = {}
     for row in rows:
         by_status.setdefault(row["status"], []).append(row["id"])
@@ -222,7 +288,7 @@ async def cancel(connection: Connection, ids: Sequence[UUID], reason: str, actor
     _bounded(ids)
     await connection.execute(_LOCK, list(ids))
     rows = await connection.fetch(_CANCEL, list(ids), timeout=STEP_SECONDS)
-    await _freed(connection, rows, actor)
+    await freed(connection, rows, actor)
     await insert_many(
         connection,
         [
@@ -233,7 +299,7 @@ async def cancel(connection: Connection, ids: Sequence[UUID], reason: str, actor
     return {"cancelled": len(rows), "unchanged": len(set(ids)) - len(rows)}
 
 
-async def _freed(connection: Connection, rows: Sequence[asyncpg.Record], actor: str) -> None:
+async def freed(connection: Connection, rows: Sequence[asyncpg.Record], actor: str) -> None:
     """Give back what was reserved for entitlements that are closed, or take them off the total that is to be approved."""
     by_cycle: dict[UUID, list[int]] = {}
     for row in rows:
@@ -263,7 +329,7 @@ async def grace(connection: Connection, cycle_id: UUID, today: date, actor: str)
     verified = await connection.execute(_VERIFIED, cycle_id, today, timeout=STEP_SECONDS)
     over = await connection.execute(_RELEASE, cycle_id, today, release, timeout=STEP_SECONDS)
     rows = [] if release else await connection.fetch(_EXPIRE, cycle_id, today, timeout=STEP_SECONDS)
-    await _freed(connection, rows, actor)
+    await freed(connection, rows, actor)
     found = {
         "verified": int(verified.split()[-1]), "released": int(over.split()[-1]), "expired": len(rows),
     }  # fmt: skip

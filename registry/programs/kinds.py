@@ -15,6 +15,7 @@ from registry.programs.distribution import distributing
 from registry.programs.refusals import CHUNK, Connection
 from registry.programs.rows import BatchRows
 from registry.programs.rules import Rules, declared
+from registry.programs.upkeep import UPKEEP, keep
 from registry.programs.work import Operation, Position, Step, drive
 from registry.storage.outbox import Outbox
 
@@ -83,7 +84,13 @@ def program_kinds(outbox: Outbox, rows: BatchRows, rules: Rules = declared, *, c
 
         return handle
 
-    return {kind: handler(kind) for kind in (ENROLL, *(f"cycle.{name}" for name in CYCLE))}
+    async def upkeep(context: JobContext) -> Mapping[str, Any] | None:
+        return await keep(context, outbox)
+
+    return {
+        UPKEEP: upkeep,
+        **{kind: handler(kind) for kind in (ENROLL, *(f"cycle.{name}" for name in CYCLE))},
+    }
 
 
 def approvals_asked(step: Step, cycle_id: UUID, outbox: Outbox) -> Step:

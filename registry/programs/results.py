@@ -10,6 +10,7 @@ from uuid import UUID
 
 from canonical_model.message import uuid7
 from canonical_model.payment import PaymentResult, PaymentStatus
+from registry.programs import funds
 from registry.programs.refusals import STEP_SECONDS, Connection
 
 FINAL: Final = frozenset({"paid", "failed", "cancelled"})
@@ -20,10 +21,10 @@ SELECT c.id FROM cycle c WHERE c.id IN (
 """
 _READ: Final = """
 SELECT p.id, p.batch_id, p.entitlement_id, p.state, p.amount, p.paid, p.failed, p.cancelled, p.returned, p.fee,
-    p.rail_reference, p.reason_code, p.completed_at, b.cycle_id, b.fund_id, c.currency, c.state AS cycle_state,
+    p.rail_reference, p.reason_code, p.completed_at, b.cycle_id, b.fund_id, c.currency, c.state AS cycle_state, f.fees_by,
     e.amount + e.topped AS due, e.paid AS had, e.state AS entitlement_state
 FROM payment p JOIN payment_batch b ON b.id = p.batch_id JOIN cycle c ON c.id = b.cycle_id
-    JOIN entitlement e ON e.id = p.entitlement_id
+    JOIN entitlement e ON e.id = p.entitlement_id JOIN fund f ON f.id = b.fund_id
 WHERE p.id = ANY ($1)
 """
 _PAYMENTS: Final = """
@@ -92,6 +93,8 @@ class Known:
     had: int
     """What was paid of its entitlement before these results."""
     entitlement_state: str
+    fees_by: str = "program"
+    """Who bears the fees: those of the payee are noted and not taken from the fund."""
     decision: UUID | None = None
     changed: bool = False
 
@@ -294,13 +297,14 @@ async def write(
             _ENTITLEMENTS, list(moved), [each[0] for each in moved.values()], [each[1] for each in moved.values()],
             [each[2] for each in moved.values()], timeout=STEP_SECONDS,
         )  # fmt: skip
-    entries = _entries(before, settled, actor, beyond=beyond)
+    entries = _entries(before, changed, actor, beyond=beyond)
     if entries:
         await connection.execute(_ENTRIES, *map(list, zip(*entries, strict=True)))
+        await funds.take_fees(connection, {one.fund_id for one in changed}, actor)
 
 
 def _entries(
-    before: dict[UUID, Known], settled: Sequence[Known], actor: str, *, beyond: bool
+    before: dict[UUID, Known], changed: Sequence[Known], actor: str, *, beyond: bool
 ) -> list[tuple[Any, ...]]:
     sums: dict[tuple[UUID, UUID, UUID, str], int] = {}
 
@@ -309,7 +313,12 @@ def _entries(
             key = (one.fund_id, one.cycle_id, one.batch_id, kind)
             sums[key] = sums.get(key, 0) + amount
 
-    for one in settled:
+    for one in changed:
+        if one.fees_by == funds.PROGRAM:
+            # A rail charges for what failed too.
+            add(one, "charge", one.fee - before[one.id].fee)
+        if one.state not in FINAL:
+            continue
         delta = one.net - before[one.id].net
         add(one, "spend", delta)
         add(one, "return" if one.live else "refund", -delta)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any, Final
 from uuid import UUID
 
@@ -15,20 +15,24 @@ from canonical_model.person import Person
 from canonical_model.types import to_data
 from registry.audit import AuditEvent, insert_many
 from registry.people.record import Record
+from registry.people.referring import joined, unconfigured
 from registry.programs import decisions
 from registry.programs.cycles import Cycle
 from registry.programs.distribution import instruction
 from registry.programs.refusals import STEP_SECONDS, Connection, transaction
 from registry.storage.database import database_errors
-from registry.vault import Vault, sealed_place
+from registry.vault import ReferenceVault, Vault, sealed_place
 
 _PAGE: Final = 500
 _MOST_SINGLES: Final = 10_000
 _PURPOSE: Final = "payment"
 # What was taken out of the batch before it went was never sent and is no row of it.
 _ROWS: Final = """
-SELECT p.id, p.entitlement_id, p.recipient_id, p.amount, r.source, r.version, v.key_id, v.format, v.sealed
-FROM payment p JOIN registrant r ON r.id = p.recipient_id LEFT JOIN registrant_vault v ON v.registrant_id = p.recipient_id
+SELECT p.id, p.entitlement_id, p.recipient_id, p.amount, r.source, r.version, a.code AS area,
+    r.attributes ->> 'preferred_rail' AS preferred, v.key_id, v.format, v.sealed,
+    EXISTS (SELECT FROM registrant_reference f WHERE f.registrant_id = p.recipient_id) AS referred
+FROM payment p JOIN registrant r ON r.id = p.recipient_id LEFT JOIN area a ON a.id = r.area_id
+    LEFT JOIN registrant_vault v ON v.registrant_id = p.recipient_id
 WHERE p.batch_id = $1 AND p.id > $2 AND p.sent_at IS NOT NULL ORDER BY p.id LIMIT $3
 """
 
@@ -36,8 +40,8 @@ WHERE p.batch_id = $1 AND p.id > $2 AND p.sent_at IS NOT NULL ORDER BY p.id LIMI
 class BatchRows:
     """The service `rows` of connectors that send batches."""
 
-    def __init__(self, pool: asyncpg.Pool, vault: Vault) -> None:
-        self._pool, self._vault = pool, vault
+    def __init__(self, pool: asyncpg.Pool, vault: Vault, references: ReferenceVault | None = None) -> None:
+        self._pool, self._vault, self._references = pool, vault, references
 
     async def stream(self, claim: str) -> AsyncIterator[dict[str, Any]]:
         """Yield each payment of a batch as the data of a canonical `PaymentInstruction`, each registrant of a question by its id.
@@ -90,9 +94,10 @@ class BatchRows:
         while True:
             async with database_errors("fetching the rows of a batch"):
                 rows = await self._pool.fetch(_ROWS, batch_id, after, _PAGE)
+            told = await self._told(rows)
             for row in rows:
                 after = row["id"]
-                known = await self._known(row, batch["currency"])
+                known = await self._known(row, batch["currency"], told)
                 yield to_data(
                     instruction(batch["code"], batch["cycle_id"], batch["currency"], batch_id, row, **known)
                 )
@@ -108,6 +113,7 @@ class BatchRows:
         )
         await insert_many(connection, [event])
         rows = await connection.fetch(_ROWS, batch_id, UUID(int=0), _MOST_SINGLES)
+        told = await self._told(rows)
         return [
             instruction(
                 cycle.program,
@@ -115,12 +121,21 @@ class BatchRows:
                 cycle.currency,
                 batch_id,
                 row,
-                **await self._known(row, cycle.currency),
+                **await self._known(row, cycle.currency, told),
             )
             for row in rows
         ]
 
-    async def _known(self, row: asyncpg.Record, currency: str) -> dict[str, Any]:
+    async def _told(self, rows: Sequence[asyncpg.Record]) -> Mapping[UUID, bytes]:
+        """Return what the ID system tells of those kept by reference; raises `Unavailable` when it does not answer."""
+        referred = list({row["recipient_id"] for row in rows if row["referred"]})
+        if not referred:
+            return {}
+        if self._references is None:
+            raise unconfigured(referred[0])
+        return await self._references.get(referred)
+
+    async def _known(self, row: asyncpg.Record, currency: str, told: Mapping[UUID, bytes]) -> dict[str, Any]:
         if row["sealed"] is None:
             return {}
         key = await self._vault.key(row["key_id"])
@@ -130,6 +145,11 @@ class BatchRows:
         ).canonical()
         if not isinstance(person, Person):
             return {}
+        if row["referred"]:
+            document = told.get(row["recipient_id"])
+            if document is None or self._references is None:
+                return {}
+            person = joined(row["recipient_id"], person, document, self._references.system)
         account = _account(person, currency)
         known: dict[str, Any] = {
             "payee_account": account,

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
-from datetime import UTC, date, datetime
+from collections.abc import Collection, Mapping, Sequence
+from copy import copy
+from datetime import date, datetime
 from functools import partial
 from typing import Any, Final, TypeVar
-from uuid import UUID
+from uuid import UUID, uuid5
 
 import asyncpg
 import orjson
-from asyncpg.pool import PoolConnectionProxy
 from pydantic import ValidationError
 
 from canonical_model.decision import DecisionResult, DecisionSlot
 from canonical_model.errors import HubError, Refused
 from canonical_model.money import Money
-from canonical_model.payment import PaymentResult, PaymentStatus
+from canonical_model.payment import PaymentResult, PaymentResults
 from canonical_model.program import CycleStatus, ProgramStatus
 from registry.jobs import JobStore, Kinds
 from registry.programs import (
@@ -27,13 +26,10 @@ from registry.programs import (
     cycles,
     decisions,
     definition,
-    disputes,
     enrolling,
     funds,
-    holds,
     reconciliation,
     results,
-    vouchers,
     work,
 )
 from registry.programs.approvals import Approved
@@ -41,22 +37,24 @@ from registry.programs.cycles import Cycle
 from registry.programs.definition import Program
 from registry.programs.funds import Fund
 from registry.programs.kinds import ENROLL, program_kinds
-from registry.programs.refusals import CHUNK, Connection, transaction
+from registry.programs.payouts import Payouts
+from registry.programs.refusals import CHUNK, Connection
 from registry.programs.results import Done, Said
 from registry.programs.rows import BatchRows
 from registry.programs.rules import Rules, declared
 from registry.programs.terms import ProgramTerms, read
 from registry.storage.database import database_errors
 from registry.storage.group import GroupCommit
+from registry.storage.held import held
 from registry.storage.outbox import Outbox
-from registry.vault import Vault
+from registry.vault import ReferenceVault, Vault
 
 _T = TypeVar("_T")
 _RESULTS: Final = 500
 _WAIT: Final = 10.0
 
 
-class Programs:
+class Programs(Payouts):
     """Programs from definition to reconciliation.
 
     Every method raises `Refused` with a stable code for what cannot be done, having changed nothing, and `Unavailable`
@@ -72,11 +70,13 @@ class Programs:
         rules: Rules = declared,
         chunk: int = CHUNK,
         delay: float = 0.003,
+        references: ReferenceVault | None = None,
     ) -> None:
-        self._pool, self._vault, self._outbox, self._rules = pool, vault, outbox, rules
+        super().__init__(pool, vault, outbox)
+        self._rules = rules
         self._chunk = chunk
         self._jobs = JobStore(pool)
-        self.rows = BatchRows(pool, vault)
+        self.rows = BatchRows(pool, vault, references)
         self._results: GroupCommit[Said, Done] = GroupCommit(
             self._apply, delay=delay, most=_RESULTS, parallel=1
         )
@@ -86,12 +86,11 @@ class Programs:
         """The handlers of the jobs of programs."""
         return program_kinds(self._outbox, self.rows, self._rules, chunk=self._chunk)
 
-    def _do(self, doing: str) -> AbstractAsyncContextManager[PoolConnectionProxy]:
-        return transaction(self._pool, doing)
-
-    async def _one(self, doing: str, work_: Callable[..., Awaitable[_T]], *args: Any, **more: Any) -> _T:
-        async with self._do(doing) as connection:
-            return await work_(connection, *args, **more)
+    def on(self, connection: Connection) -> Programs:
+        """Return the service working in a transaction somebody holds."""
+        bound = copy(self)
+        bound._pool = held(connection)
+        return bound
 
     # Programs and funds
 
@@ -119,9 +118,15 @@ class Programs:
         """Activate, pause or end a program."""
         return await self._one("changing a program", definition.set_state, code, state, actor, self._outbox)
 
-    async def make_fund(self, code: str, names: Mapping[str, str], currency: str, actor: str) -> Fund:
+    async def make_fund(
+        self, code: str, names: Mapping[str, str], currency: str, actor: str, *, fees_by: str = funds.PROGRAM
+    ) -> Fund:
         """Make a fund, or return the one of this code and currency."""
-        return await self._one("making a fund", funds.make, code, names, currency, actor)
+        return await self._one("making a fund", funds.make, code, names, currency, actor, fees_by=fees_by)
+
+    async def bear_fees(self, code: str, fees_by: str, actor: str) -> Fund:
+        """Say who bears the fees of rails from now on."""
+        return await self._one("changing a fund", funds.bear_fees, code, fees_by, actor)
 
     async def fund(self, code: str) -> Fund:
         """Return a fund by its code."""
@@ -322,102 +327,6 @@ class Programs:
             "listing entitlements", reconciliation.entitlements, cycle_id, state, held, after, limit
         )
 
-    # Payments
-
-    async def hold(
-        self, ids: Sequence[UUID], reason: str, actor: str, *, until: date | None = None
-    ) -> dict[str, int]:
-        """Hold entitlements; what has not gone out is taken out."""
-        return await self._one(
-            "holding entitlements", holds.hold, ids, reason, actor, self._outbox, until=until
-        )
-
-    async def resume(self, ids: Sequence[UUID], actor: str) -> dict[str, int]:
-        """Let held entitlements be paid with the next distribution."""
-        return await self._one("resuming entitlements", holds.resume, ids, actor)
-
-    async def recall(self, batch_id: UUID, reason: str, actor: str) -> dict[str, int]:
-        """Take back a batch that has not gone out."""
-        return await self._one("recalling a batch", holds.recall, batch_id, reason, actor, self._outbox)
-
-    async def cancel_entitlements(self, ids: Sequence[UUID], reason: str, actor: str) -> dict[str, int]:
-        """Cancel entitlements for good."""
-        return await self._one("cancelling entitlements", holds.cancel, ids, reason, actor)
-
-    async def grace(self, cycle_id: UUID, actor: str, today: date | None = None) -> dict[str, int]:
-        """Look at holds with a date again."""
-        return await self._one(
-            "looking at holds", holds.grace, cycle_id, today or datetime.now(UTC).date(), actor
-        )
-
-    async def verify_accounts(
-        self, ids: Sequence[UUID], source: str, *, expires_on: date | None = None
-    ) -> int:
-        """Note who has a verified account."""
-        return await self._one("noting accounts", holds.verify_accounts, ids, source, expires_on=expires_on)
-
-    async def on_registrant_status(self, connection: Connection, ids: Sequence[UUID]) -> int:
-        """Stop what is not sent yet for registrants whose status changed, in the caller's transaction."""
-        return await holds.on_registrant_status(connection, ids, self._outbox)
-
-    async def redeem(self, cycle_id: UUID, entitlement_id: UUID, actor: str) -> bool:
-        """Note that goods were handed out."""
-        return await self._one("handing out", closing.redeem, cycle_id, entitlement_id, actor)
-
-    async def vouchers(self, cycle_id: UUID, after: int = 0, limit: int = 1000) -> list[dict[str, Any]]:
-        """Return the vouchers of a cycle with their codes."""
-        return await self._one("reading vouchers", vouchers.listed, self._vault, cycle_id, after, limit)
-
-    async def redeem_voucher(self, cycle_id: UUID, code: str, actor: str) -> tuple[UUID, bool]:
-        """Take a voucher; return its entitlement and whether it was taken just now."""
-        async with self._do("taking a voucher") as connection:
-            found = await vouchers.find(connection, self._vault, cycle_id, code)
-            return found, await closing.redeem(connection, cycle_id, found, actor)
-
-    async def ask_top_up(self, entitlement_id: UUID, amount: int, reason: str, actor: str) -> UUID:
-        """Ask for more money for one entitlement."""
-        return await self._one(
-            "asking for a top-up", closing.ask_top_up, entitlement_id, amount, reason, actor
-        )
-
-    async def decide_top_up(self, top_up_id: UUID, agreed: bool, actor: str) -> dict[str, Any]:
-        """Agree to a top-up or refuse it."""
-        return await self._one("deciding a top-up", closing.decide_top_up, top_up_id, agreed, actor)
-
-    async def give_back(self, payment_id: UUID, money: Money | None, actor: str, note: str) -> dict[str, Any]:
-        """Note that money of a payment came back."""
-        return await self._one("noting a return", closing.give_back, payment_id, money, actor, note)
-
-    async def settle(
-        self, ids: Sequence[UUID], status: PaymentStatus, actor: str, note: str, *, paid: Money | None = None
-    ) -> dict[str, int]:
-        """Say by hand what became of open payments."""
-        return await self._one("settling payments", disputes.settle, ids, status, actor, note, paid=paid)
-
-    async def payments(
-        self, batch_id: UUID, *, state: str | None = None, after: UUID | None = None, limit: int = 100
-    ) -> list[dict[str, Any]]:
-        """Return payments of a batch."""
-        return await self._one("listing payments", reconciliation.payments, batch_id, state, after, limit)
-
-    async def reconcile(self, cycle_id: UUID) -> dict[str, Any]:
-        """Return what became of what a cycle ordered."""
-        return await self._one("reconciling a cycle", reconciliation.of_cycle, cycle_id)
-
-    async def disputes(
-        self, *, open_only: bool = True, before: UUID | None = None, limit: int = 100
-    ) -> list[dict[str, Any]]:
-        """Return the disputes that wait for a decision."""
-        return await self._one(
-            "listing disputes", disputes.listed, open_only=open_only, before=before, limit=limit
-        )
-
-    async def decide(
-        self, dispute_id: UUID, decision: str, actor: str, note: str | None = None
-    ) -> dict[str, Any]:
-        """Accept or dismiss a disputed result."""
-        return await self._one("deciding a dispute", disputes.decide, dispute_id, decision, actor, note)
-
     # Results, as the registry connector hands them in
 
     async def apply_result(
@@ -438,6 +347,35 @@ class Programs:
                 remedy="Correct the mapping that made the message, then replay it.",
             )
         return await self._results.submit(Said(message_id, checked))
+
+    async def apply_result_chunk(
+        self, chunk: Mapping[str, Any], *, source: str, message_id: UUID, at: datetime | None = None
+    ) -> Done:
+        """Apply a canonical `PaymentResults` in one transaction, once per message id.
+
+        Raises `Refused` (`payment-result-invalid`) for data of another shape: then none of it is applied.
+        """
+        try:
+            checked = PaymentResults.model_validate_json(orjson.dumps(dict(chunk)))
+        except (ValidationError, TypeError):
+            checked = None
+        if checked is None:
+            raise Refused(
+                f"The data of message {message_id} is no canonical results of payments. Nothing was changed.",
+                code="payment-result-invalid",
+                remedy="Correct the mapping that made the message, then replay it.",
+            )
+        # The first carries the message's own id, by which a repeat of the message is told; the others ids that follow from it.
+        said = [
+            Said(message_id if place == 0 else uuid5(message_id, str(place)), result)
+            for place, result in enumerate(checked.results)
+        ]
+        done = await self.apply_results(said)
+        return Done(
+            changed=any(each.changed for each in done),
+            repeated=all(each.repeated for each in done),
+            disputed=next((each.disputed for each in done if each.disputed), None),
+        )
 
     async def apply_decision(
         self, result: Mapping[str, Any], *, source: str, message_id: UUID, at: datetime | None = None

@@ -180,6 +180,8 @@ class Schedule(_Part):
     start: date | None = None
     rrule: Annotated[str, StringConstraints(max_length=200, pattern=r"^FREQ=[A-Z]")] | None = None
     days: int | None = Field(default=None, ge=1, le=3660)
+    open: bool = False
+    """Whether the hub opens the cycle of a day by itself, once that day has come."""
 
     @model_validator(mode="after")
     def _recurs(self) -> Self:

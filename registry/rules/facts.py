@@ -18,6 +18,7 @@ from asyncpg.pool import PoolConnectionProxy
 from canonical_model.errors import Refused
 from registry.attributes import LARGEST, Attribute, Kind, ValueType, sql_of
 from registry.audit import AuditEvent, insert_many
+from registry.rules.events import events_of
 from registry.rules.tree import Value
 
 Connection = asyncpg.Connection | PoolConnectionProxy | asyncpg.Pool
@@ -52,7 +53,7 @@ who AS (
 SELECT who.part, who.roles, r.id, r.kind, {", ".join(map(_column, _COLUMNS))}, r.attributes::text AS attributes,
     (SELECT array_agg(a.code) FROM area here JOIN area a ON a.id = ANY (here.path) WHERE here.id = r.area_id) AS areas,
     (SELECT json_agg(json_build_object('id', e.id, 'type', e.type, 'on', e.collected_on, 'expires', CASE WHEN e.expires_on <= DATE '9999-12-31' THEN e.expires_on END,
-        'data', e.data))::text FROM registrant_event e WHERE e.registrant_id = r.id
+        'data', e.data))::text FROM registrant_event e WHERE {events_of("r.id")}
         AND e.collected_on BETWEEN DATE '0001-01-01' AND $2) AS events
 FROM who JOIN registrant r ON r.id = who.id ORDER BY who.part, r.id
 """

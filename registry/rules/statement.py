@@ -13,6 +13,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from registry.attributes import Kind, ValueType, json_sql, sql_of
+from registry.rules.events import EVENTS, events_of
 from registry.rules.tree import (
     MAX_RESULT,
     SCALE,
@@ -346,17 +347,17 @@ class Statement:
         day = self.place(self._as_of, "date")
         where = f"{self._events(node)} AND (e.expires_on IS NULL OR e.expires_on >= {day})"
         if node.attribute is None:
-            return f"EXISTS (SELECT FROM registrant_event e WHERE e.registrant_id = {self._id(node.owner)} AND {where})"
+            return f"EXISTS (SELECT FROM registrant_event e WHERE {self._whose(node.owner)} AND {where})"
         column = node.attribute.column
         value = f"e.{column}" if column else json_sql(node.attribute, "e.data")
         if self._joins is None or node.owner is Owner.MEMBER:
             return (
-                f"(SELECT {value} FROM registrant_event e WHERE e.registrant_id = {self._id(node.owner)} AND {where} "
+                f"(SELECT {value} FROM registrant_event e WHERE {self._whose(node.owner)} AND {where} "
                 "ORDER BY e.collected_on DESC, e.id DESC LIMIT 1)"
             )
         alias = self._joined_events(
             node.owner,
-            f"SELECT DISTINCT ON (e.registrant_id) e.registrant_id, e.collected_on, e.data FROM registrant_event e "
+            f"SELECT DISTINCT ON (e.registrant_id) e.registrant_id, e.collected_on, e.data FROM {EVENTS} e "
             f"WHERE {where} ORDER BY e.registrant_id, e.collected_on DESC, e.id DESC",
         )
         return value.replace("e.data", f"{alias}.data").replace("e.collected_on", f"{alias}.collected_on")
@@ -364,10 +365,10 @@ class Statement:
     def _eventcount(self, node: EventCount) -> str:
         where = self._events(node)
         if self._joins is None or node.owner is Owner.MEMBER:
-            return f"(SELECT count(*) FROM registrant_event e WHERE e.registrant_id = {self._id(node.owner)} AND {where})::numeric"
+            return f"(SELECT count(*) FROM registrant_event e WHERE {self._whose(node.owner)} AND {where})::numeric"
         alias = self._joined_events(
             node.owner,
-            f"SELECT e.registrant_id, count(*) AS number FROM registrant_event e WHERE {where} GROUP BY e.registrant_id",
+            f"SELECT e.registrant_id, count(*) AS number FROM {EVENTS} e WHERE {where} GROUP BY e.registrant_id",
         )
         return f"coalesce({alias}.number, 0)::numeric"
 
@@ -376,6 +377,10 @@ class Statement:
             self.place(node.event, "text"), self.place(node.window.first, "date"), self.place(node.window.last, "date")
         )  # fmt: skip
         return f"e.type = {event} AND e.collected_on BETWEEN {first} AND {last}"
+
+    def _whose(self, owner: Owner) -> str:
+        """Return the condition that an event `e` is of somebody, or of whom they absorbed."""
+        return events_of(self._id(owner))
 
     def _joined_events(self, owner: Owner, text: str) -> str:
         """Return the alias of the join of a table of events, made once however often the rule reads it."""

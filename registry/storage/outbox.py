@@ -30,3 +30,17 @@ class Outbox(Protocol):
         Raises `Refused` (`no-route`) for a message that would go nowhere; the caller's transaction is then rolled back.
         """
         ...
+
+    async def withdraw(
+        self,
+        connection: asyncpg.Connection | PoolConnectionProxy,
+        originids: Sequence[str],
+        reason: str,
+        *,
+        actor: str,
+    ) -> set[str]:
+        """Take back messages the hub wrote, by their `originid`, in the caller's transaction; return those that are back.
+
+        One is taken back only where it is sure that nobody outside was sent it, apart from copies; it never goes out then.
+        """
+        ...

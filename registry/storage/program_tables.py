@@ -18,7 +18,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB, UUID
 
-from registry.storage.tables import METADATA
+from registry.storage.metadata import METADATA
 
 __all__ = [
     "cycle",
@@ -70,7 +70,7 @@ fund = _table(
     "fund",
     """
     id:uuid* code:text names:json currency:text deposited:big reserved:big spent:big created_at:at
-    updated_at:at
+    updated_at:at fees_by:text fees:big fees_due:big
     """,
 )
 program = _table(

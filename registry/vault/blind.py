@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from hashlib import blake2b
+from typing import NoReturn
 
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.hmac import HMAC
@@ -21,6 +22,13 @@ class BlindIndex:
 
     def __repr__(self) -> str:
         return "BlindIndex()"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("The key of the blind index is not pickled.")
+
+    def lent(self) -> bytes:
+        """Return the key, for a process of this hub's own that hashes with it, over a pipe of its own."""
+        return self._key
 
     def index(self, label: str, value: str) -> bytes:
         """Return the first 16 bytes of HMAC-SHA256 over label and value (NFKC, trimmed); labels keep uses apart."""

@@ -139,7 +139,7 @@ class ReferenceVault:
         self._pool = pool
         self._vault = vault
         self._source = source
-        self._system = system
+        self.system = system
         self._deadline = deadline
         self._room = asyncio.Semaphore(questions)
 
@@ -151,7 +151,7 @@ class ReferenceVault:
         for each in entries:
             if not each.token or len(each.token) > TOKEN_LIMIT:
                 raise Refused(
-                    f"Registrant {each.registrant_id} came without a token of the ID system {self._system}; nothing was kept.",
+                    f"Registrant {each.registrant_id} came without a token of the ID system {self.system}; nothing was kept.",
                     code="reference-missing",
                     remedy=f"Have the ID system give a token of 1 to {TOKEN_LIMIT} characters for the person first.",
                 )
@@ -159,7 +159,7 @@ class ReferenceVault:
         await connection.execute(
             _PUT_REFERENCE,
             [each.registrant_id for each in entries],
-            self._system,
+            self.system,
             key.id,
             sealed,
             [each.confirmed_at or now for each in entries],
@@ -171,7 +171,7 @@ class ReferenceVault:
         Raises `Unavailable` when the system does not answer one of them in time; what it said of the others is noted.
         """
         async with database_errors("reading references"):
-            rows = await self._pool.fetch(_GET_REFERENCE, list(ids), self._system)
+            rows = await self._pool.fetch(_GET_REFERENCE, list(ids), self.system)
         tokens = []
         for row in rows:
             key = await self._vault.key(row["key_id"])
@@ -190,7 +190,7 @@ class ReferenceVault:
                 found[id_] = answer
         if found or unknown:
             async with database_errors("noting what an ID system said"):
-                await self._pool.execute(_HEARD, list(found), unknown, self._system, asked)
+                await self._pool.execute(_HEARD, list(found), unknown, self.system, asked)
         if failed:
             raise failed[0]
         return found
@@ -198,7 +198,7 @@ class ReferenceVault:
     async def unconfirmed(self, before: datetime, limit: int = 1000) -> list[UUID]:
         """Return whom the ID system was last known to know before a time, longest first; `get` confirms them."""
         async with database_errors("looking for old references"):
-            rows = await self._pool.fetch(_AGED, self._system, before, limit)
+            rows = await self._pool.fetch(_AGED, self.system, before, limit)
         return [row["registrant_id"] for row in rows]
 
     async def _ask(self, token: str) -> bytes | None:
@@ -207,7 +207,7 @@ class ReferenceVault:
                 return await self._source.identity(token, self._deadline)
         except TimeoutError as error:
             raise Unavailable(
-                f"The ID system {self._system} did not answer within {self._deadline:g} s.",
+                f"The ID system {self.system} did not answer within {self._deadline:g} s.",
                 code="ask-timeout",
                 remedy="Ask again; `hub doctor --probe` shows whether the target answers.",
                 retry_after=5,

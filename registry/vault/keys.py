@@ -157,6 +157,9 @@ class Vault:
     async def _scope_key(self, scope: str, retention_days: int | None, within: datetime) -> DataKey:
         """Return the key of a scope, making it when there is none; `within` is a time of its month."""
         expires = None if retention_days is None else _next_month(within) + timedelta(days=retention_days)
+        return await self._made(scope, expires)
+
+    async def _made(self, scope: str, expires: datetime | None) -> DataKey:
         async with database_errors("fetching a data key"):
             row = await self._pool.fetchrow(_SCOPE_KEY, scope)
             if row is None:
@@ -175,6 +178,31 @@ class Vault:
         async with database_errors("fetching a data key"):
             row = await self._pool.fetchrow("SELECT id, wrapped, kek FROM data_key WHERE id = $1", key_id)
         return await self._unwrap(key_id, row)
+
+    @staticmethod
+    def is_current(scope: str | None, table: str) -> bool:
+        """Say whether a key of this scope seals values of `table` this month, or took another's place this month."""
+        if scope is None:
+            return False
+        name, _, rest = scope.partition(":")
+        month = _month(int(time.time()) // 3600)
+        made, _, again = rest.partition("+")
+        lasting = made.endswith(":")
+        return month in {made.partition(":")[0], again} and (name == table or not lasting)
+
+    async def successor(self, key_id: int, table: str) -> DataKey:
+        """Return the key to seal anew with what this one sealed in `table`: itself while it is this month's.
+
+        What is sealed with a key that has a retention gets one of its own that is destroyed on the same day.
+        """
+        async with database_errors("fetching a data key"):
+            row = await self._pool.fetchrow("SELECT scope, expires_at FROM data_key WHERE id = $1", key_id)
+        if row is None or self.is_current(row["scope"], table):
+            return await self.key(key_id)
+        if row["expires_at"] is None:
+            return await self.current_key(table)
+        scope = f"{row['scope'].partition('+')[0]}+{_month(int(time.time()) // 3600)}"
+        return await self._made(scope, row["expires_at"])
 
     async def _unwrap(self, key_id: int, row: asyncpg.Record | None) -> DataKey:
         if row is None or row["wrapped"] is None:

@@ -167,7 +167,9 @@ async def open_channel(connection: WireConnection) -> Channel:
 
     try:
         connection.channel(on_open_callback=take)
-        return Channel(connection, await asyncio.wait_for(opened, CALL_SECONDS))
+        async with asyncio.timeout(CALL_SECONDS):
+            await opened
+        return Channel(connection, opened.result())
     except (AMQPError, TimeoutError) as error:
         raise away(type(error).__name__) from error
 
@@ -314,7 +316,8 @@ class Link:
             parameters, on_open_callback=on_open, on_open_error_callback=on_error, on_close_callback=on_close
         )
         try:
-            await asyncio.wait_for(opened, CONNECT_SECONDS + 5)
+            async with asyncio.timeout(CONNECT_SECONDS + 5):
+                await opened
         except (TimeoutError, asyncio.CancelledError) as error:
             with contextlib.suppress(AMQPError):
                 connection.close()
@@ -326,7 +329,8 @@ class Link:
         connection.add_on_connection_unblocked_callback(self._on_unblocked)
         self._connection, self._lost = connection, lost
         try:
-            await asyncio.wait_for(self._prepare(connection), 4 * CALL_SECONDS)
+            async with asyncio.timeout(4 * CALL_SECONDS):
+                await self._prepare(connection)
         except BaseException as error:
             await self.drop()
             self._forget()

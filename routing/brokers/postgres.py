@@ -208,7 +208,8 @@ class PostgresBroker:
                     claimer.wake()
                 await self._bury(connection)
                 try:
-                    await asyncio.wait_for(ended.wait(), self._beat_seconds)
+                    async with asyncio.timeout(self._beat_seconds):
+                        await ended.wait()
                 except TimeoutError:
                     continue
         finally:

@@ -81,7 +81,8 @@ class RabbitMQBroker:
             await subscription.finish(10.0)
         if self._sender.usable.is_set():
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._window.emptied(), 5.0)
+                async with asyncio.timeout(5.0):
+                    await self._window.emptied()
         for task in self._tasks:
             task.cancel()
         await self._receiver.close()
@@ -170,7 +171,8 @@ class RabbitMQBroker:
     async def _usable(self) -> ConfirmWindow:
         if self._sender.blocked:
             try:
-                await asyncio.wait_for(self._sender.usable.wait(), self._blocked_seconds)
+                async with asyncio.timeout(self._blocked_seconds):
+                    await self._sender.usable.wait()
             except TimeoutError as error:
                 raise away("it is short of memory or disk") from error
         channel = self._channel
@@ -204,7 +206,8 @@ class RabbitMQBroker:
         batch = Batch(1)
         self._send(batch, parcel, exchange, encode_headers(parcel.headers, now, extra))
         try:
-            await asyncio.wait_for(batch.done, self._confirm_seconds)
+            async with asyncio.timeout(self._confirm_seconds):
+                await batch.done
         except TimeoutError:
             return False
         return bool(batch.confirmed)

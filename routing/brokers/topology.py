@@ -79,3 +79,11 @@ class Topology:
             queue = self.queue(route)
             await channel.call("queue_declare", queue, durable=True, arguments=self._quorum(self.dead))
             await channel.call("queue_bind", queue, self.routes, routing_key=route)
+
+    async def remove(self, channel: Channel, routes: Iterable[str]) -> None:
+        """Delete everything under the prefix with what waits in it; what is not there is no fault."""
+        names = [self.dead, *(self.delay(tier) for tier in TIERS)]
+        for queue in (*names, *(self.queue(route) for route in routes)):
+            await channel.call("queue_delete", queue)
+        for exchange in (*names, self.routes):
+            await channel.call("exchange_delete", exchange)

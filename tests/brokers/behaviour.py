@@ -22,7 +22,7 @@ def parcel(route: str = ROUTE) -> Parcel:
     return Parcel(UUID(bytes=os.urandom(16)), UUID(bytes=os.urandom(16)), route, {"traceparent": TRACE})
 
 
-async def until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
+async def until(condition: Callable[[], bool], seconds: float = 45.0) -> None:
     """Poll until a condition holds; fail when it does not in time."""
     deadline = time.monotonic() + seconds
     while not condition():
@@ -30,7 +30,7 @@ async def until(condition: Callable[[], bool], seconds: float = 15.0) -> None:
         await asyncio.sleep(0.01)
 
 
-async def eventually(call: Callable[[], Awaitable[bool]], seconds: float = 15.0) -> None:
+async def eventually(call: Callable[[], Awaitable[bool]], seconds: float = 45.0) -> None:
     """Poll an asynchronous condition until it holds."""
     deadline = time.monotonic() + seconds
     while not await call():

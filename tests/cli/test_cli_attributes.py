@@ -7,6 +7,7 @@ from typing import Any
 
 import orjson
 import pytest
+from pyxform.xls2xform import convert
 
 SCHEMA = """
 x-subject: individual
@@ -74,3 +75,43 @@ def test_before_the_schema_is_upgraded_the_next_step_is_told(
         assert (ran.code, orjson.loads(ran.err)["code"]) == (2, "schema-outdated")
     finally:
         postgres.drop(postgres_server, name)
+
+
+def test_a_form_asks_for_what_is_declared_and_its_answers_can_be_imported(
+    schema: Path, folder: Path, hub: Any
+) -> None:
+    hub("db", "partitions", "--make")
+    hub("attributes", "apply", str(schema), "--no-index")
+    place = folder / "form.xlsx"
+    assert hub("attributes", "form", "individual", "-o", str(place)).out.endswith("questions.\n")
+    made = convert(place)  # the reference reader of XLSForm refuses what ODK and Kobo would refuse
+    assert not [line for line in made.warnings or () if "language" not in line]
+    for name in ("family_name", "birthdate", "income", "roof"):
+        assert f'nodeset="/data/{name}"' in made.xform
+    assert "<value>Revenu</value>" in made.xform
+    asked = hub("attributes", "form", "individual", "--json").json
+    header = hub("attributes", "template", "individual").out.strip().split(",")
+    assert [row["name"] for row in asked["survey"]] == header
+    roof = [row["name"] for row in asked["choices"] if row["list_name"] == "roof"]
+    assert roof == ["thatch", "tile"]
+    answers = folder / "answers.csv"
+    answers.write_text("start,end," + ",".join(header) + ",KEY\n", encoding="utf-8")
+    columns = hub("import", "suggest", str(answers), "--json").json["columns"]
+    known = {one["column"] for one in columns if one.get("field") or one.get("attribute")}
+    assert known == set(header)
+
+
+def test_a_form_of_an_event_asks_whom_it_is_about_and_when(schema: Path, folder: Path, hub: Any) -> None:
+    event = folder / "survey.yaml"
+    event.write_text(
+        "x-subject: event:survey\ntype: object\nproperties:\n  rooms: {type: integer, minimum: 1, maximum: 40}\n",
+        encoding="utf-8",
+    )
+    hub("attributes", "apply", str(event), "--no-index")
+    survey = hub("attributes", "form", "event:survey", "--json").json["survey"]
+    assert [row["name"] for row in survey] == ["identifier", "collection_date", "rooms"]
+    assert survey[2]["constraint"] == ". >= 1 and . <= 40"
+
+
+def test_a_form_without_a_place_to_go_is_refused_before_the_database_is_asked(hub: Any) -> None:
+    assert hub("attributes", "form", "individual").code == 2

@@ -45,7 +45,7 @@ def registrant(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
                 details={"purpose": "payment check"},
                 id=uuid7(now - 2),
             ),
-            AuditEvent("registrar", "registrant.change", "registrant", str(id_), id=uuid7(now - 1)),
+            AuditEvent("registrar", "registrant.flag", "registrant", str(id_), id=uuid7(now - 1)),
             AuditEvent("operator", "delivery.replay", "delivery", str(uuid7())),
         )
         await pool.close()
@@ -94,7 +94,7 @@ def test_verify_is_clean_until_a_byte_is_changed_by_hand(
     clean = _hub("verify", "--against", str(file))
     assert clean.exit_code == 0
     assert "The trail is whole." in clean.stdout
-    changed = _json("list", "--action", "registrant.change")["items"][0]["id"]
+    changed = _json("list", "--action", "registrant.flag")["items"][0]["id"]
     _by_hand(database_url, f"UPDATE audit_event SET actor = 'registrat' WHERE id = '{changed}'")
     broken = _hub("verify")
     assert broken.exit_code == 1
@@ -115,7 +115,7 @@ def test_a_file_that_is_there_is_not_replaced(registrant: UUID, tmp_path: Path) 
 def test_who_saw_a_record_is_one_command(registrant: UUID) -> None:
     everything = _json("who", str(registrant))["items"]
     assert [(each["actor"], each["action"]) for each in everything] == [
-        ("registrar", "registrant.change"),
+        ("registrar", "registrant.flag"),
         ("clinic", "registrant.reveal"),
     ]
     looks = _hub("who", str(registrant), "--looks").stdout
@@ -132,7 +132,7 @@ def test_a_list_goes_on_where_its_page_ended(registrant: UUID) -> None:
 
 
 def test_an_event_is_shown_with_the_checkpoint_that_seals_it(registrant: UUID) -> None:
-    id_ = _json("list", "--action", "registrant.change")["items"][0]["id"]
+    id_ = _json("list", "--action", "registrant.flag")["items"][0]["id"]
     assert _json("show", id_)["checkpoint"] is None
     _seal()
     assert _json("show", id_)["checkpoint"] == 1

@@ -24,7 +24,7 @@ BIRTH = {
 
 def test_a_folder_without_faults_passes_the_check(hub: Any, config: Path) -> None:
     ran = hub("routes", "check", "--json")
-    assert (ran.code, ran.json) == (0, {"routes": 3, "ok": True, "problems": []})
+    assert (ran.code, ran.json) == (0, {"routes": 6, "ok": True, "problems": []})
 
 
 def test_the_check_names_every_wrong_file_and_not_only_the_first(hub: Any, config: Path) -> None:
@@ -60,7 +60,7 @@ def test_the_check_names_every_wrong_file_and_not_only_the_first(hub: Any, confi
             ("com.else.*", "docs/canonical-model.md"),
         ),
         (
-            "when: {type: org.openspp.payment.*}\nto: registry",
+            "when: {type: org.openspp.payment.*}\nto: registry\ncopies: true",
             ("org.openspp.payment.instructed.v1", "the connector takes org.openspp.person.upserted.v1"),
         ),
         (

@@ -11,6 +11,8 @@ import pytest
 from typer.testing import CliRunner
 
 from adapters.cli.areas import app as areas_app
+from adapters.cli.audit import app as audit_app
+from adapters.cli.imports import app as import_app
 from adapters.cli.people import app
 from adapters.hub import Hub
 from canonical_model.errors import Refused
@@ -141,3 +143,39 @@ def test_areas_are_imported_listed_and_moved(ids: tuple[str, str], tmp_path: Pat
     assert "1 of them moved" in hub(areas_app, "move", "XX01", "--to", "XX02")
     listed = orjson.loads(hub(areas_app, "list", "--in", "XX02", "--json"))["areas"]
     assert [(each["code"], each["level"]) for each in listed] == [("XX01", 2), ("XX02", 1)]
+
+
+@pytest.mark.parametrize("ending", ["csv", "xlsx"])
+def test_what_was_exported_can_be_imported_again_and_changes_nothing(
+    ids: tuple[str, str], tmp_path: Path, ending: str
+) -> None:
+    place = tmp_path / f"people.{ending}"
+    said = orjson.loads(hub(app, "export", str(place), "--purpose", "audit 7", "--json"))
+    assert said["registrants"] == 1
+    assert place.stat().st_mode & 0o077 == 0
+    done = hub(import_app, "run", str(place), "--mapping", said["mapping"], "--source", "urn:desk", "--json")
+    told = orjson.loads(done)
+    assert (told["created"], told["updated"], told["untaken"], told["state"]) == (0, 1, 0, "done")
+    shown = orjson.loads(hub(app, "reveal", ids[0], "--purpose", "a look", "--json"))
+    assert shown["names"][0]["full_name"] == "Zuleika Changed"
+    assert [one["value"] for one in shown["contact_points"]] == [PLANTED[2]]
+    members = orjson.loads(hub(app, "show", ids[1], "--json"))["members"]
+    assert [one["roles"] for one in members] == [["head"]]
+
+
+def test_an_export_names_everybody_in_the_trail_and_never_writes_over_a_file(
+    ids: tuple[str, str], tmp_path: Path
+) -> None:
+    place = tmp_path / "people.ndjson"
+    hub(app, "export", str(place), "--purpose", "audit 7")
+    (line,) = map(orjson.loads, place.read_bytes().splitlines())
+    assert (line["id"], line["data"]["identifiers"][0]["value"]) == (ids[0], PLANTED[1])
+    seen = orjson.loads(hub(audit_app, "who", ids[0], "--json"))
+    assert "audit 7" in str(seen)
+    with pytest.raises(Refused) as refused:
+        hub(app, "export", str(place), "--purpose", "audit 7")
+    assert refused.value.code == "file-not-written"
+    with pytest.raises(Refused) as refused:
+        hub(app, "export", str(tmp_path / "other.ndjson"), "--purpose", " ")
+    assert refused.value.code == "purpose-missing"
+    assert not (tmp_path / "other.ndjson").exists()

@@ -54,7 +54,7 @@ async def _trail(url: str) -> list[tuple[str, str]]:
     connection = await asyncpg.connect(url)
     try:
         return [tuple(row) for row in await connection.fetch(
-            "SELECT object_id, action FROM audit_event WHERE action <> 'attributes.apply'"
+            "SELECT object_id, action FROM audit_event WHERE action NOT IN ('attributes.apply', 'registrant.create')"
         )]  # fmt: skip
     finally:
         await connection.close()

@@ -24,12 +24,13 @@ class Stored:
 
     def __init__(self, count: int, note: str = "AC0001") -> None:
         self.count, self.note = count, note
+        self.name = {"full_name": "Amina Barasa"}
 
     async def stream(self, claim: str) -> AsyncIterator[dict[str, Any]]:
         for number in range(self.count):
             yield {
                 "payment_id": f"p-{number}",
-                "payee_name": {"full_name": "Amina Barasa"},
+                "payee_name": self.name,
                 "payee_account": {"provider": "bank-a", "account_number": self.note},
                 "amount": {"minor_units": 125050, "currency": "KES"},
             }
@@ -71,6 +72,13 @@ async def test_a_batch_becomes_one_csv_file_with_every_row(folder: Path) -> None
         "amount": "1250.50", "currency": "KES", "purpose": "",
     }  # fmt: skip
     assert path.stat().st_mode & 0o077 == 0
+
+
+async def test_a_name_kept_in_parts_is_written_whole(folder: Path) -> None:
+    rows = Stored(1)
+    rows.name = {"given_name": "Amina", "family_name": "Barasa"}
+    path = await _sent(folder, rows, _batch(1), format="csv")
+    assert next(csv.DictReader(path.read_text().splitlines()))["payee_name"] == "Amina Barasa"
 
 
 async def test_a_batch_becomes_one_object_a_line(folder: Path) -> None:

@@ -47,7 +47,7 @@ async def test_results_arriving_together_are_applied_once_each(world: World) -> 
     cycle = await world.distributed()
     await world.fetch_all(cycle)
     connector = await opened({"people": world.people, "programs": world.programs})
-    deadline = asyncio.get_running_loop().time() + 20
+    deadline = asyncio.get_running_loop().time() + 45
     messages = [said(row["id"].hex) for row in await world.payments(cycle)]
     receipts = await asyncio.gather(*(connector.send(one, deadline) for one in [*messages, *messages]))
     assert sorted(receipt.exchanges[0].status for receipt in receipts) == ["changed"] * 5 + ["repeated"] * 5
@@ -73,7 +73,7 @@ async def test_a_result_of_another_shape_is_refused(world: World) -> None:
 
 async def test_without_programs_a_result_is_not_taken_and_people_still_are(world: World) -> None:
     connector = await opened({"people": world.people})
-    deadline = asyncio.get_running_loop().time() + 10
+    deadline = asyncio.get_running_loop().time() + 45
     with pytest.raises(ConfigError) as refused:
         await connector.send(said(uuid7().hex), deadline)
     assert refused.value.code == "programs-service-missing"

@@ -21,6 +21,9 @@ from adapters.http.services import Services
 from adapters.rest import messages_read
 from registry.settings import HubSettings
 from registry.storage.database import open_pool
+from registry.vault import KeyEncryptionKey, Vault
+from routing.ledger import Books
+from routing.ledger_desk import Desk as Ledger
 from routing.replay import Replayer
 from routing.routes import RouteBook, parse_route
 from routing.trace import Trace
@@ -42,6 +45,7 @@ class Desk:
     plant: Planter
     issuer: TokenIssuer
     console: Console
+    books: Books
 
     def token(self, client: str = "civil", *scopes: str) -> str:
         held = frozenset(scopes) or frozenset(
@@ -77,6 +81,17 @@ async def desk(database_url: str, tmp_path: Path) -> AsyncIterator[Desk]:
                 {"name": "payer", "clients": [{"id": "payer"}], "scopes": [*scopes, "treasury.payments"]}
             ),
             Partner.model_validate(
+                {"name": "finance", "clients": [{"id": "finance"}], "scopes": [*scopes, "payments:read"]}
+            ),
+            Partner.model_validate(
+                {
+                    "name": "county",
+                    "clients": [{"id": "county"}],
+                    "scopes": [*scopes, "payments:read"],
+                    "areas": ["KE-01"],
+                }
+            ),
+            Partner.model_validate(
                 {"name": "auditor", "clients": [{"id": "auditor"}], "scopes": [*scopes, "messages:read-all"]}
             ),
         ]
@@ -85,7 +100,10 @@ async def desk(database_url: str, tmp_path: Path) -> AsyncIterator[Desk]:
     trace = Trace(pool, plant.blind)
     replayer = Replayer(pool, plant.blind, RouteBook([parse_route(ROUTE, "test")]))
     tokens = TokenVerifier([OwnIssuer.of(ISSUER, "openspp-hub", key)])
-    console = Console(pool, plant.blind, trace, replayer, tokens, known, settings, interval=0.2)
+    books = Books(pool, Vault(pool, KeyEncryptionKey.load(settings)))
+    console = Console(
+        pool, plant.blind, trace, replayer, tokens, known, settings, desk=Ledger(pool, books), interval=0.2
+    )
 
     def add_console(app: web.Application, services: Services) -> None:
         console.add_to(app)
@@ -102,7 +120,7 @@ async def desk(database_url: str, tmp_path: Path) -> AsyncIterator[Desk]:
     server = TestServer(build_app(services))
     await server.start_server()
     try:
-        yield Desk(str(server.make_url("")).rstrip("/"), pool, plant, issuer, console)
+        yield Desk(str(server.make_url("")).rstrip("/"), pool, plant, issuer, console, books)
     finally:
         await server.close()
         await pool.close()

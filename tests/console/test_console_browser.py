@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 from playwright.async_api import Browser, Page, async_playwright
+from services.planted_payments import entered, moved
 
 from adapters.console import issue_login_link
+from connectors.payments.contract import REVIEW, SENT
 
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore::ResourceWarning")]
 SCREENSHOT = Path(__file__).resolve().parents[2] / "docs" / "images" / "console.png"
@@ -180,3 +182,32 @@ async def test_pages_are_readable_named_and_fit_a_small_screen(
         assert small == 0, path
     await page.keyboard.press("Tab")
     assert await page.evaluate("document.activeElement.className") == "skip"
+
+
+@pytest.mark.parametrize("language", ["en", "ar"])
+async def test_an_operator_finds_a_payment_by_its_id_and_reads_what_to_do(
+    browser: Browser, desk: Any, language: str
+) -> None:
+    ids = await entered(desk.books, 1, 2, 3)
+    await moved(desk.books, ids["P-1"], (SENT, None), (REVIEW, "amount-differs"))
+    context = await browser.new_context(viewport={"width": 320, "height": 640}, reduced_motion="reduce")
+    page = await context.new_page()
+    errors: list[str] = []
+    page.on("console", lambda entry: errors.append(entry.text) if entry.type == "error" else None)
+    await _sign_in(page, desk)
+    await page.get_by_role("link", name="Payments", exact=True).click()
+    await page.get_by_label("Id of a payment, a batch or a cycle").fill("P-1")
+    await page.get_by_role("button", name="Find").click()
+    await page.get_by_text("hub payments review decide --target mojaloop -- P-1 DECISION").wait_for()
+    shown = page.url
+    await page.get_by_role("link", name="B-1").click()
+    await page.get_by_role("link", name="P-2").wait_for()
+    for path in (shown, page.url, f"{desk.url}/console/payments", f"{desk.url}/console/payments?cycle=C-1"):
+        await page.goto(f"{path}{'&' if '?' in path else '?'}lang={language}")
+        assert await page.evaluate(CONTRAST) == [], path
+        assert await page.evaluate(UNNAMED) == [], path
+        wide = await page.evaluate(
+            "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        )
+        assert wide <= 0, f"{path} is {wide} pixels too wide"
+    assert errors == []

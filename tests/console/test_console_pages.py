@@ -176,7 +176,7 @@ async def test_the_stream_says_that_something_changed_and_is_bounded(
 ) -> None:
     async with desk.session() as session:
         await desk.signed_in(session)
-        async with asyncio.timeout(20), session.get("/console/events") as answer:
+        async with asyncio.timeout(45), session.get("/console/events") as answer:
             assert answer.headers["Content-Type"].startswith("text/event-stream")
             await asyncio.sleep(0.5)
             await desk.plant.delivery(await desk.plant.message())

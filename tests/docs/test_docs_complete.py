@@ -76,7 +76,9 @@ def test_every_option_of_a_route_stands_in_an_example(option: str) -> None:
 
 
 def _has(value: object, path: list[str]) -> bool:
-    for key in path:
+    for number, key in enumerate(path):
+        if isinstance(value, list):
+            return any(_has(one, path[number:]) for one in value)
         if not isinstance(value, dict) or key not in value:
             return False
         value = value[key]

@@ -38,7 +38,7 @@ def examples(language: str, word: str) -> pytest.MarkDecorator:
 
 @examples("yaml", "route")
 def test_a_route_in_the_pages_is_one_the_hub_reads(block: Block) -> None:
-    assert parse_route(block.text, block.place).file.to
+    assert parse_route(block.text, block.place).reaches
 
 
 @examples("yaml", "program")

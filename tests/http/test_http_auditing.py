@@ -16,7 +16,7 @@ async def test_a_token_issued_is_written_with_partner_and_client(hub: Any) -> No
     async with hub.client.post("/oauth2/token", data=form) as answer:
         assert answer.status == 200
         request_id = answer.headers["X-Request-ID"]
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 45
     while (row := await hub.pool.fetchrow("SELECT * FROM audit_event WHERE action = 'auth.token'")) is None:
         assert time.monotonic() < deadline
         await asyncio.sleep(0.05)

@@ -177,7 +177,7 @@ async def test_a_stream_answers_while_it_is_still_being_sent(hub: Any) -> None:
 
     headers = {**hub.auth(), "Content-Type": "application/x-ndjson"}
     answer = await hub.client.post(PATH, data=body(), headers=headers)
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(45):
         assert orjson.loads(await answer.content.readline())["status"] == 202
         assert await hub.stored() == 1
         more.set()

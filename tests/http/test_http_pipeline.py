@@ -51,7 +51,7 @@ async def test_a_body_declared_too_large_is_refused_before_it_is_sent(shut: Any)
         "Content-Type: application/json\r\nContent-Length: 20971520\r\nExpect: 100-continue\r\n\r\n"
     )
     writer.write(head.encode())
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(45):
         answer = await reader.readuntil(b"}")
     assert answer.startswith(b"HTTP/1.1 413 ")
     assert b"body-too-large" in answer
@@ -97,7 +97,7 @@ async def test_a_head_that_trickles_is_given_up(shut: Any) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", runner.addresses[0][1])
     try:
         writer.write(b"GET /healthz/live HTTP/1.1\r\nHost: h")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(45):
             assert await reader.read() == b""
     finally:
         writer.close()
@@ -105,7 +105,7 @@ async def test_a_head_that_trickles_is_given_up(shut: Any) -> None:
 
 
 async def test_many_slow_heads_hold_up_nobody_and_are_all_given_up(shut: Any) -> None:
-    runner = make_runner(shut.client.app, HubSettings(request_timeout=2.0, port=0))
+    runner = make_runner(shut.client.app, HubSettings(request_timeout=8.0, port=0))
     await runner.setup()
     from aiohttp import web
 
@@ -126,7 +126,7 @@ async def test_many_slow_heads_hold_up_nobody_and_are_all_given_up(shut: Any) ->
         async with ClientSession() as http, http.get(f"http://127.0.0.1:{port}/healthz/live") as answer:
             assert answer.status == 200
         assert not any(reader.at_eof() for reader, _ in slow)
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(45):
             ends = await asyncio.gather(*(reader.read() for reader, _ in slow), return_exceptions=True)
         assert all(end == b"" or isinstance(end, ConnectionError) for end in ends)
     finally:
@@ -236,7 +236,7 @@ async def test_a_partner_above_its_rate_is_told_when_to_come_back(shut: Any) -> 
         seen.append(answer.status)
     assert seen == [400, 400, 429]
     assert await problem(answer) == (429, "rate-limited")
-    assert 1 <= int(answer.headers["Retry-After"]) <= 2
+    assert 1 <= int(answer.headers["Retry-After"]) <= 20
     assert answer.headers["RateLimit"].startswith('"partner";r=0')
     other = await shut.client.post(PATH, data=b"{}", headers={**shut.auth(), **JSON})
     assert other.status == 400

@@ -128,14 +128,19 @@ async def test_unsigned_and_wrongly_signed_tokens_are_refused(closed: Any) -> No
         ({"iss": "http://elsewhere.example"}, "token-invalid"),
         ({"exp": None}, "token-invalid"),
         ({"exp": "never"}, "token-invalid"),
-        ({"exp": int(time.time()) - 120}, "token-expired"),
-        ({"nbf": int(time.time()) + 600}, "token-invalid"),
-        ({"iat": int(time.time()) + 600}, "token-invalid"),
     ],
 )
-async def test_a_token_of_other_times_or_places_is_refused(
-    closed: Any, changes: dict[str, Any], code: str
-) -> None:
+async def test_a_token_of_other_places_is_refused(closed: Any, changes: dict[str, Any], code: str) -> None:
+    assert await refusal(closed, signed(closed.key, **changes)) == (401, code)
+
+
+@pytest.mark.parametrize(
+    ("claim", "seconds", "code"),
+    [("exp", -120, "token-expired"), ("nbf", 600, "token-invalid"), ("iat", 600, "token-invalid")],
+)
+async def test_a_token_of_other_times_is_refused(closed: Any, claim: str, seconds: int, code: str) -> None:
+    # The clock is read here: the list of cases is made when tests are collected, minutes before.
+    changes = {claim: int(time.time()) + seconds}
     assert await refusal(closed, signed(closed.key, **changes)) == (401, code)
 
 

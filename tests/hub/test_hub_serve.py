@@ -35,7 +35,7 @@ def _events(process: Process) -> list[dict[str, object]]:
     return [orjson.loads(line) for line in lines if line.startswith(b"{")]
 
 
-def _ended(fleet: Fleet, process: Process, seconds: float = 20.0) -> int:
+def _ended(fleet: Fleet, process: Process, seconds: float = 45.0) -> int:
     code = process.running.wait(seconds)
     fleet.processes.remove(process)
     return code
@@ -118,7 +118,7 @@ async def test_the_second_signal_ends_at_once(fleet: Fleet) -> None:
     began = time.monotonic()
     process.signal(signal.SIGCONT)
     assert await asyncio.to_thread(_ended, fleet, process) in {128 + signal.SIGTERM, 128 + signal.SIGINT}
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 5
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,8 @@ from registry.imports.columns import Column, ColumnMapping, DateOrder, Kind, dat
 from registry.imports.corrections import CorrectionFile
 from registry.imports.files import Row, open_table
 from registry.imports.reading import RowRead, RowReader
-from registry.imports.run import Reading, Source, check, propose
+from registry.imports.run import check, propose
+from registry.imports.source import Reading, Source
 from registry.imports.templates import TEMPLATES
 
 

@@ -12,7 +12,17 @@ import orjson
 import pytest
 
 from canonical_model.errors import Refused, Unavailable
-from registry.attributes import Applied, Break, apply, load_catalog, load_version, promote, versions, wanted
+from registry.attributes import (
+    Applied,
+    Break,
+    CatalogWatch,
+    apply,
+    load_catalog,
+    load_version,
+    promote,
+    versions,
+    wanted,
+)
 from registry.attributes.promotion import _LOCK
 
 BASE: dict[str, Any] = {
@@ -221,3 +231,40 @@ async def test_codes_of_a_vocabulary_are_those_it_has_and_retired_ones_stay_read
     assert (set(crop.codes or ()), crop.label("maize", ["fr"])) == ({"maize", "hemp"}, "Maïs")
     assert catalog.problems("individual", {"crop": "maize"}) == []
     assert [one.rule for one in catalog.problems("individual", {"crop": "hemp"})] == ["enum maize"]
+
+
+async def test_attributes_applied_by_another_process_reach_a_running_one(database_url: str) -> None:
+    async with asyncpg.create_pool(database_url, min_size=2, max_size=4) as pool:
+        watch = CatalogWatch(pool, poll=3600)
+        declared = watch.declared
+        running = asyncio.create_task(watch.run())
+        try:
+            await asyncio.wait_for(watch.watching.wait(), 30)
+            assert declared == set()
+            async with pool.acquire() as other:
+                await apply(other, BASE, "user:ada")
+                await apply(other, _with(rooms={"type": "integer"}), "user:ada")
+            async with asyncio.timeout(30):
+                while "rooms" not in declared:
+                    await asyncio.sleep(0.01)
+            assert declared == {"income", "roof", "since", "rooms"}
+            assert watch.catalog.subjects["individual"].version == 2
+        finally:
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+
+
+@pytest.mark.parametrize("turns", range(5))
+async def test_a_watch_that_is_woken_while_it_is_cancelled_ends(database_url: str, turns: int) -> None:
+    async with asyncpg.create_pool(database_url, min_size=2, max_size=2) as pool:
+        watch = CatalogWatch(pool, poll=3600)
+        running = asyncio.create_task(watch.run())
+        await asyncio.wait_for(watch.watching.wait(), 30)
+        watch._woken()
+        for _ in range(turns):
+            await asyncio.sleep(0)
+        running.cancel()
+        await asyncio.wait({running}, timeout=10)
+        ended = running.done()
+        running.cancel()
+        assert ended

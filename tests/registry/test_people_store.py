@@ -364,7 +364,10 @@ async def test_a_reveal_is_audited_with_its_purpose_and_refused_without(
     with pytest.raises(Refused) as caught:
         await people.reveal(first.id, "  ", "officer-1")
     assert caught.value.code == "purpose-missing"
-    rows = await pool.fetch("SELECT actor, action, object_id, outcome, details FROM audit_event ORDER BY id")
+    rows = await pool.fetch(
+        "SELECT actor, action, object_id, outcome, details FROM audit_event "
+        "WHERE action = 'person.reveal' ORDER BY id"
+    )
     assert [tuple(row) for row in rows] == [
         ("officer-2", "person.reveal", str(absent), "absent", {"purpose": "just looking"}),
         ("officer-1", "person.reveal", str(first.id), "ok", {"purpose": "complaint 12"}),

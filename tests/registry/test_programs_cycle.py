@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncIterator
 from datetime import date
 from pathlib import Path
@@ -251,9 +252,33 @@ async def test_preparing_that_was_cancelled_goes_on_where_it_was(world: World) -
     assert (await world.programs.cycle("cash", 1)).entitlements == 10
 
 
-async def test_a_registrant_in_a_program_cannot_be_deleted(world: World) -> None:
-    (one,) = await world.persons(1)
+async def test_registrants_are_never_deleted_not_even_while_somebody_enrolls_them(world: World) -> None:
+    (one, other) = await world.persons(2)
     await world.program()
-    await world.enroll()
-    with pytest.raises(asyncpg.ForeignKeyViolationError):
-        await world.pool.execute("DELETE FROM registrant WHERE id = $1", one)
+    async with world.pool.acquire() as connection:
+        enrolling = connection.transaction()
+        await enrolling.start()
+        # Not committed yet, so that nobody else sees it.
+        await connection.execute(
+            "INSERT INTO enrollment (program_id, registrant_id, state, enrollment_date, cause, actor) "
+            "SELECT id, $1, 'enrolled', current_date, 'rule', 'x' FROM program",
+            one,
+        )
+        for statement in (
+            f"DELETE FROM registrant WHERE id = '{one}'",
+            f"DELETE FROM registrant WHERE id = '{other}'",
+            "DELETE FROM registrant WHERE false",
+        ):
+            with pytest.raises(asyncpg.ForeignKeyViolationError):
+                await world.pool.execute(statement)
+        await enrolling.commit()
+    assert await world.pool.fetchval("SELECT count(*) FROM registrant") == 2
+
+
+def test_nothing_of_the_hub_deletes_registrants() -> None:
+    root = Path(__file__).parents[2]
+    floors = ("canonical_model", "mappings", "registry", "routing", "connectors", "adapters", "deploy")
+    told = [path for floor in floors for end in ("py", "sql") for path in (root / floor).rglob(f"*.{end}")]
+    assert len(told) > 200
+    deleting = re.compile(r"(DELETE FROM|TRUNCATE)\s+(ONLY\s+)?registrant\b(?!_)", re.IGNORECASE)
+    assert [path.name for path in told if deleting.search(path.read_text(encoding="utf-8"))] == []

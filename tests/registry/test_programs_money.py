@@ -198,6 +198,22 @@ async def test_payments_one_by_one_are_a_message_each_with_the_account(world: Wo
     assert {row["state"] for row in await world.payments(cycle)} == {"sent"}
 
 
+async def test_an_order_says_how_its_payee_would_rather_be_paid(world: World) -> None:
+    preferences = {"cash": "cash", "none": None, "in words": "by my cousin, please"}
+    ids = {await world.person(name): wish for name, wish in preferences.items()}
+    for id_, wish in ids.items():
+        await world.pool.execute(
+            "UPDATE registrant SET attributes = jsonb_strip_nulls(jsonb_build_object('preferred_rail', $2::text)) WHERE id = $1",
+            id_, wish,
+        )  # fmt: skip
+    await world.program()
+    await world.enroll()
+    rows = await world.fetch_all(await world.distributed())
+    assert {row["payee"]["registrant_id"]: row.get("preferred_rail") for row in rows} == {
+        str(id_): "cash" if wish == "cash" else None for id_, wish in ids.items()
+    }
+
+
 async def test_the_rows_of_a_batch_carry_name_and_account_and_leave_a_trace(world: World) -> None:
     await world.person("1", account="KE-111", currency="KES")
     await world.person("2", account="US-222", currency="USD")
@@ -233,9 +249,52 @@ async def test_every_result_is_counted_once_and_the_accounts_balance_to_the_mino
         "ordered": 30_000, "paid": 6999, "failed": 5000 + 3001, "unknown": 10_000, "cancelled": 5000, "fees": 35,
     }  # fmt: skip
     assert account["balanced"]
-    assert await world.money() == (10_000_000 - 30_000, 30_000 - 6999, 6999)
+    assert await world.money() == (10_000_000 - 30_000 - 35, 30_000 - 6999, 6999)
     (fund,) = await world.programs.funds()
     assert fund["balanced"]
+    assert (fund["fees"], fund["fees_due"]) == (35, 0)
+
+
+KES35 = {"minor_units": 35, "currency": "KES"}
+
+
+async def test_fees_come_from_what_the_fund_holds_beside_the_reserved_and_the_rest_stays_due(
+    world: World,
+) -> None:
+    await ready(world, 4, money=20_050)
+    cycle = await world.distributed()
+    await world.fetch_all(cycle)
+    ids = [row["id"] for row in await world.payments(cycle)]
+    await asyncio.gather(
+        world.say(ids[0], "paid", fee=KES35),
+        world.say(ids[1], "failed", reason_code="closed", fee=KES35),
+        world.say(ids[2], "paid", fee=KES35),
+    )
+    (fund,) = await world.programs.funds()
+    assert (fund["fees"], fund["fees_due"], fund["available"], fund["balanced"]) == (50, 55, 0, True)
+    # A repeat charges nothing again, and everybody who is owed is still paid.
+    await world.say(ids[0], "paid", fee=KES35)
+    await world.say(ids[3], "paid")
+    after, _ = await world.programs.move_money(
+        "main", "deposit", Money(minor_units=60, currency="KES"), "user:fin"
+    )
+    assert (after.fees, after.fees_due, after.available) == (105, 0, 5)
+    with pytest.raises(Refused, match="fund"):
+        await world.programs.move_money("main", "withdraw", Money(minor_units=6, currency="KES"), "user:fin")
+
+
+async def test_fees_that_the_payee_bears_are_noted_and_not_taken(world: World) -> None:
+    await ready(world, 2)
+    await world.programs.bear_fees("main", "payee", "user:fin")
+    cycle = await world.distributed()
+    await world.fetch_all(cycle)
+    ids = [row["id"] for row in await world.payments(cycle)]
+    await world.say(ids[0], "paid", fee=KES35)
+    (fund,) = await world.programs.funds()
+    assert (fund["fees"], fund["fees_due"], fund["fees_told"], fund["balanced"]) == (0, 0, 35, True)
+    with pytest.raises(Refused) as refused:
+        await world.programs.bear_fees("main", "nobody", "user:fin")
+    assert refused.value.code == "fees-by-invalid"
 
 
 async def test_what_failed_is_not_paid_again_until_a_person_resumes_it(world: World) -> None:

@@ -6,16 +6,18 @@ import asyncio
 from collections.abc import AsyncIterator
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import UUID
 
 import asyncpg
 import pytest
 from services.programs import CHECKER, MAKER, World, terms
 
-from canonical_model.errors import Refused
+from canonical_model.errors import ConfigError, Refused
 from canonical_model.message import uuid7
 from canonical_model.program import ProgramStatus
-from registry.programs import EXIT, PAUSE, RESUME
+from registry.programs import EXIT, PAUSE, RESUME, VoucherChecker
+from routing.replay import Actor, Replayer
 
 
 @pytest.fixture
@@ -245,7 +247,7 @@ async def test_a_batch_is_recalled_before_it_goes_out_and_not_after(world: World
     await world.enroll()
     cycle = await world.distributed()
     batch = await world.pool.fetchval("SELECT id FROM payment_batch")
-    assert await world.programs.recall(batch, "wrong-bank", MAKER) == {"recalled": 2}
+    assert await world.programs.recall(batch, "wrong-bank", MAKER) == {"recalled": 2, "late": 0}
     assert await world.fetch_all(cycle) == []
     held = await world.programs.entitlements(cycle.id, held="wrong-bank")
     await world.programs.resume([one["id"] for one in held], MAKER)
@@ -322,3 +324,91 @@ async def test_changes_by_a_person_are_told_where_the_program_says_so(world: Wor
     told = [one.data for one in await world.messages("org.openspp.enrollment.changed.v1")]
     assert sorted(one["registrant"]["registrant_id"] for one in told) == [str(id_) for id_ in ids]
     assert {(one["status"], one["reason"]) for one in told} == {("paused", "moved-away")}
+
+
+async def singles(world: World) -> Any:
+    for number in range(3):
+        await world.person(str(number), account=f"KE-{number}")
+    await world.program(managers={"payment": {"builtin": "single"}})
+    await world.enroll()
+    return await world.distributed()
+
+
+async def test_a_payment_of_its_own_that_was_not_sent_is_stopped_by_a_hold(world: World) -> None:
+    cycle = await singles(world)
+    held = (await world.programs.entitlements(cycle.id))[0]
+    done = await world.programs.hold([held["id"]], "complaint", MAKER)
+    assert done == {"held": 1, "pulled": 1, "late": 0, "unchanged": 0}
+    await world.start()
+    await world.until(lambda rows: all(row["ended_at"] is not None for row in rows))
+    ids = {row["id"].hex: row for row in await world.payments(cycle)}
+    sent = {one.data["payment_id"] for one in world.bank.sent}
+    assert len(sent) == 2
+    (stopped,) = set(ids) - sent
+    assert (ids[stopped]["state"], ids[stopped]["entitlement_id"]) == ("cancelled", held["id"])
+    # Nobody sends it again by hand, and once resumed it is paid once, by a new order.
+    replayer = Replayer(world.pool, world.vault.blind, world.intake.routes)
+    (withdrawn,) = [row for row in await world.deliveries() if row["state"] == "cancelled"]
+    assert (await replayer.replay(Actor("user:op"), delivery_id=withdrawn["id"])).done == 0
+    await world.programs.resume([held["id"]], MAKER)
+    await world.distribute(cycle)
+    account = await world.programs.reconcile(cycle.id)
+    assert (account["ordered"], account["cancelled"], account["balanced"]) == (20_000, 5000, True)
+
+
+async def test_a_payment_that_is_on_its_way_is_told_and_not_stopped(world: World) -> None:
+    cycle = await singles(world)
+    all_ = [one["id"] for one in await world.programs.entitlements(cycle.id)]
+    await world.pool.execute(
+        "UPDATE delivery SET state = 'sending' WHERE id = (SELECT id FROM delivery WHERE state = 'queued' ORDER BY id LIMIT 1)"
+    )
+    await world.pool.execute(
+        "UPDATE delivery SET state = 'waiting', code = 'outcome-unknown' WHERE id = "
+        "(SELECT id FROM delivery WHERE state = 'queued' ORDER BY id DESC LIMIT 1)"
+    )
+    done = await world.programs.hold(all_, "complaint", MAKER)
+    assert done == {"held": 3, "pulled": 1, "late": 2, "unchanged": 0}
+    assert sorted(row["state"] for row in await world.payments(cycle)) == ["cancelled", "sent", "sent"]
+
+
+async def test_a_death_stops_a_payment_of_its_own_and_a_batch_of_them_is_recalled(world: World) -> None:
+    cycle = await singles(world)
+    first = (await world.payments(cycle))[0]
+    await died(world, first["recipient_id"])
+    assert (await world.payments(cycle))[0]["state"] == "cancelled"
+    batch = await world.pool.fetchval("SELECT id FROM payment_batch")
+    assert await world.programs.recall(batch, "wrong-bank", MAKER) == {"recalled": 2, "late": 0}
+    assert {row["state"] for row in await world.payments(cycle)} == {"cancelled"}
+
+
+async def test_a_signed_voucher_is_checked_by_a_public_key_that_makes_none(world: World) -> None:
+    await world.persons(2)
+    start = datetime.now(UTC).date()
+    await world.program(benefit={"kind": "voucher", "amounts": [{"amount": "25000"}], "valid_days": 30})
+    await world.enroll()
+    cycle = await world.distributed(start=start, end=start)
+    one, two = await world.programs.vouchers(cycle.id)
+    jwk = await world.programs.voucher_key(cycle.id)
+    assert set(jwk) == {"kty", "crv", "x", "alg", "use", "kid"}
+    checker = VoucherChecker.of(jwk)
+    said = checker.read(one["signed"].lower().replace("-", ""))
+    assert (said.number, said.amount, said.valid_until) == (one["number"], 25_000, one["valid_until"])
+    changed = one["signed"][:-3] + ("00" if one["signed"][-3:-1] != "00" else "11") + one["signed"][-1]
+    mixed = one["signed"][:20] + two["signed"][20:]
+    for code in (changed, mixed, one["code"], one["signed"][:-1], "", "0" * 10_000):
+        with pytest.raises(Refused) as refused:
+            checker.read(code)
+        assert refused.value.code == "voucher-invalid"
+    with pytest.raises(Refused):
+        VoucherChecker.of({**jwk, "kid": uuid7().hex}).read(one["signed"])
+    with pytest.raises(ConfigError):
+        VoucherChecker.of({**jwk, "x": "AAAA"})
+    # Either code takes the voucher, once.
+    assert await world.programs.redeem_voucher(cycle.id, one["signed"], "user:shop") == (
+        one["entitlement"],
+        True,
+    )
+    assert await world.programs.redeem_voucher(cycle.id, one["code"], "user:shop") == (
+        one["entitlement"],
+        False,
+    )

@@ -204,7 +204,7 @@ async def test_the_trail_has_actor_purpose_and_whose_names_were_shown_and_never_
     meant = await put(pool, vault, "Wanjiru Kamau")
     await put(pool, vault, "Wanjiku Kamau")
     found = await search.by_name("Wanjiru Kamau", limit=1, request_id="r1", **WHY)
-    row = await pool.fetchrow("SELECT * FROM audit_event")
+    row = await pool.fetchrow("SELECT * FROM audit_event WHERE action = 'registrant.search'")
     assert (row["actor"], row["action"], row["request_id"]) == ("user:ada", "registrant.search", "r1")
     assert row["details"] == {"purpose": "complaint 17", "opened": found.opened, "shown": [str(meant)]}
     assert "Wanjiru" not in repr(found)
@@ -224,7 +224,10 @@ async def test_who_saw_a_person_tells_of_searches_that_showed_the_name_and_of_no
 
 async def test_a_search_that_opens_nothing_is_in_the_trail_too(pool: asyncpg.Pool, search: Search) -> None:
     assert not (await search.by_name("Nobody", **WHY)).candidates
-    assert await pool.fetchval("SELECT details->>'opened' FROM audit_event") == "0"
+    assert (
+        await pool.fetchval("SELECT details->>'opened' FROM audit_event WHERE action = 'registrant.search'")
+        == "0"
+    )
 
 
 async def test_more_people_than_are_looked_at_are_said_to_be_more(
@@ -257,3 +260,23 @@ async def test_a_search_that_makes_no_sense_is_refused_without_repeating_it(
         await search.by_name(given.pop("text"), **given)
     assert caught.value.code == code
     assert "Ada" not in str(caught.value)
+
+
+async def test_whom_one_may_not_see_takes_nobodys_place(
+    pool: asyncpg.Pool, vault: Vault, search: Search, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searching, "SIFTED", 2)
+    monkeypatch.setattr(searching, "OPENED", 2)
+    for _ in range(6):
+        await put(pool, vault, "Fatima Hassan", sex="male")
+    mine = await put(pool, vault, "Fatima Hassan", sex="female")
+
+    def visible(given: list[Any]) -> str | None:
+        given.append("female")
+        return f"r.sex = ${len(given)}"
+
+    found = await search.by_name("Fatima Hassan", visible=visible, **WHY)
+    assert (ids(found), found.opened, found.complete) == ([mine], 1, True)
+    trail = await pool.fetchval("SELECT details FROM audit_event WHERE action = 'registrant.search'")
+    assert trail["shown"] == [str(mine)]
+    assert mine not in ids(await search.by_name("Fatima Hassan", limit=1, **WHY))

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from canonical_model.account import Account
 from canonical_model.contact import ContactPoint
 from canonical_model.names import PersonName
-from registry.people.spelling import fold, words
+from registry.people.spelling import fold, plain_words, words
 from registry.people.tokens import TOKENS_LIMIT, contact_tokens, name_tokens, sought
 from registry.vault import BlindIndex
 
@@ -154,3 +154,17 @@ def test_contacts_are_found_by_equal_values_of_one_kind() -> None:
         contact_tokens(BLIND, [], [Account(kind="bank", provider="Equity", account_number="1234")])[0]
         not in found
     )
+
+
+@pytest.mark.parametrize(
+    "text", ["Ama", "O'Neil  Mary", "JOHN  smith 2", "Dr. Ama, Kofi", "a b " * 20, "d`Arc (Jo)", "", "_x_ z"]
+)
+def test_plain_names_have_the_words_that_any_name_has(text: str) -> None:
+    found = words(text)
+    assert plain_words(text) == [word.written for word in found]
+    assert all(word.latin == word.written and not word.joined and not word.optional for word in found)
+
+
+@pytest.mark.parametrize("text", ["Maria de la Cruz", "Abd Rahman", "Anne-Marie", "José", "bin Ali"])
+def test_names_with_words_that_may_be_joined_or_left_out_are_not_plain(text: str) -> None:
+    assert plain_words(text) is None

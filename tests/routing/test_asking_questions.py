@@ -38,7 +38,7 @@ async def make(database_url: str, tmp_path: Path) -> AsyncIterator[Make]:
         await path.__aexit__(None, None, None)
 
 
-def _soon(seconds: float = 10.0) -> float:
+def _soon(seconds: float = 45.0) -> float:
     return asyncio.get_running_loop().time() + seconds
 
 
@@ -100,13 +100,13 @@ async def test_a_late_answer_is_still_recorded(make: Make) -> None:
     reply = message("p-1", type_="org.openspp.verification.result.v1")
     question = message("p-1")
     path.bank.on_send = lambda one, number: saying(
-        *([reply] if one.id == question.id else []), after=0.8 if one.id == question.id else 0.0
+        *([reply] if one.id == question.id else []), after=4.0 if one.id == question.id else 0.0
     )(one, number)
     began = time.monotonic()
     with pytest.raises(Unavailable) as late:
         await asker.ask(question, _soon(0.2), "ministry")
     assert late.value.code == "ask-timeout"
-    assert time.monotonic() - began < 0.7
+    assert time.monotonic() - began < 3.5
     rows = await path.ended(2)
     assert {row["state"] for row in rows} == {"delivered"}
     assert await path.pool.fetchval("SELECT count(*) FROM message WHERE id = $1", reply.id) == 1

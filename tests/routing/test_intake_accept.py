@@ -30,8 +30,8 @@ PLANTED = (
 async def path(database_url: str, tmp_path: Path) -> AsyncIterator[MessagePath]:
     routes = [
         route("pay"),
-        route("audit-copy", to="bank", order="none"),
-        route("broken", when={"type": "org.openspp.*", "condition": "data.broken > 5"}),
+        route("audit-copy", to="bank", order="none", copies=True),
+        route("broken", when={"type": "org.openspp.*", "condition": "data.broken > 5"}, copies=True),
         route("by-household", when={"type": "org.openspp.household.*"}, order="data.household + 1"),
     ]
     async with MessagePath(database_url, tmp_path, routes, claim_check_bytes=4096) as found:

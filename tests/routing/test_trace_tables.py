@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncpg
 
-import registry.storage.program_tables  # noqa: F401 - its tables join the metadata
+import registry.storage.account_tables
+import registry.storage.payment_tables
+import registry.storage.program_tables  # noqa: F401 - their tables join the metadata
 from registry.storage.tables import METADATA
 
 _ALIKE = {

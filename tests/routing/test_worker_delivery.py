@@ -455,7 +455,7 @@ async def test_an_ended_delivery_is_never_sent_again(make: Make, carrier: dict[s
         await path.pool.execute(
             "INSERT INTO outbox (delivery_id, message_id, route) SELECT id, message_id, route FROM delivery"
         )
-    deadline = time.monotonic() + 15
+    deadline = time.monotonic() + 45
     while await path.pool.fetchval("SELECT count(*) FROM outbox"):
         assert time.monotonic() < deadline
         await asyncio.sleep(0.02)
@@ -556,7 +556,7 @@ async def test_stopping_gives_back_what_waits_for_an_open_breaker(make: Make) ->
     )
     began = time.monotonic()
     await worker.stop(20)
-    assert time.monotonic() - began < 3
+    assert time.monotonic() - began < 12
     rows = await path.deliveries()
     assert all(row["ended_at"] is None and row["state"] != "sending" for row in rows)
 

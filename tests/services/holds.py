@@ -28,7 +28,7 @@ class Hold:
         assert self.answers is not None
         self.answers.set()
 
-    async def wait(self, seconds: float = 20.0) -> None:
+    async def wait(self, seconds: float = 45.0) -> None:
         """Wait until a process is held at this step."""
         try:
             await asyncio.wait_for(self.reached.wait(), seconds)

@@ -159,6 +159,8 @@ class MessagePath:
             TargetConfig(name, "scripted", concurrency=concurrency, timeout=timeout, repeat=repeat)
             for name in targets
         ]
+        self.services: dict[str, Any] = {}
+        self.connectors: dict[str, type[Any]] = {"scripted": ScriptedConnector}
         self._stack = AsyncExitStack()
         self.pool: asyncpg.Pool
         self.intake: Intake
@@ -202,7 +204,7 @@ class MessagePath:
                 await task
 
             self._stack.push_async_callback(end)
-        runtime = ConnectorRuntime(self._configs, connectors={"scripted": ScriptedConnector})
+        runtime = ConnectorRuntime(self._configs, self.services, connectors=self.connectors)
         await runtime.open()
         self._stack.push_async_callback(runtime.close)
         worker = Worker(
@@ -232,12 +234,12 @@ class MessagePath:
         rows: list[asyncpg.Record] = await self.pool.fetch("SELECT * FROM delivery ORDER BY seq")
         return rows
 
-    async def ended(self, count: int, seconds: float = 20.0) -> list[asyncpg.Record]:
+    async def ended(self, count: int, seconds: float = 45.0) -> list[asyncpg.Record]:
         """Wait until that many deliveries have ended and return all of them."""
         await self.until(lambda rows: sum(row["ended_at"] is not None for row in rows) >= count, seconds)
         return await self.deliveries()
 
-    async def until(self, holds: Callable[[list[asyncpg.Record]], bool], seconds: float = 20.0) -> None:
+    async def until(self, holds: Callable[[list[asyncpg.Record]], bool], seconds: float = 45.0) -> None:
         """Wait until the deliveries are as asked, at most so long."""
         deadline = time.monotonic() + seconds
         while not holds(rows := await self.deliveries()):
@@ -246,7 +248,7 @@ class MessagePath:
             await asyncio.sleep(0.02)
 
 
-async def eventually(holds: Callable[[], bool], seconds: float = 20.0) -> None:
+async def eventually(holds: Callable[[], bool], seconds: float = 45.0) -> None:
     """Wait until something holds, at most so long."""
     deadline = time.monotonic() + seconds
     while not holds():

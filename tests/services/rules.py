@@ -141,6 +141,19 @@ class World:
             )  # fmt: skip
         await self._join(connection)
         await self._happen(connection)
+        # Some were registered twice: what happened to the absorbed counts for the survivor.
+        for absorbed, survivor in ((1, 2), (3, 2), (5, 40)):
+            await connection.execute(
+                "UPDATE registrant SET status = 'merged', merged_into = $2 WHERE id = $1",
+                self.individuals[absorbed],
+                self.individuals[survivor],
+            )
+        if len(self.groups) > 6:
+            await connection.execute(
+                "UPDATE registrant SET status = 'merged', merged_into = $2 WHERE id = $1",
+                self.groups[4],
+                self.groups[6],
+            )
 
     async def _join(self, connection: asyncpg.Connection) -> None:
         taken: set[tuple[UUID, UUID]] = set()

@@ -15,7 +15,8 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from adapters.cli.bench import cycle, importing, rules, search
+from adapters.cli.bench import cycle, importing, mapper, payments, payments_phee, rules, search
+from adapters.cli.bench import people as creating
 from adapters.cli.bench.path import GOAL_CPU_MS, GOAL_RATE, GOAL_RATIO, Bench, Run
 from adapters.cli.output import ERR, OUT, print_json
 from adapters.cli.serve import run
@@ -26,12 +27,22 @@ SEARCHES: Final = 300
 """Searches of each kind that `hub bench search` makes."""
 
 
+class Rail(StrEnum):
+    """The rails whose payments can be measured."""
+
+    MOJALOOP = "mojaloop"
+    PAYMENT_HUB_EE = "payment_hub_ee"
+
+
 class Name(StrEnum):
     """The benchmarks there are."""
 
     CYCLE = "cycle"
     IMPORT = "import"
+    MAPPER = "mapper"
     PATH = "path"
+    PEOPLE = "people"
+    PAYMENTS = "payments"
     SEARCH = "search"
     RULES = "rules"
 
@@ -44,16 +55,25 @@ def bench(
     people: Annotated[
         int, typer.Option(min=1000, max=20_000_000, help="People that are filled in and searched.")
     ] = 100_000,
+    rail: Annotated[Rail, typer.Option(help="Which rail's payments are measured.")] = Rail.MOJALOOP,
+    ledger: Annotated[
+        bool, typer.Option("--ledger", help="Pay by the ledger in the database too (for `payments`).")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
     """Measure the hub and the raw limits of its parts in one run, and print the ratio.
 
     Uses HUB_DATABASE_URL and HUB_BROKER_URL; without them the embedded database and the postgres broker alone. `path`
-    measures messages, `import` a file of people, `search` finding people by identifier and by name, `rules` a rule over
-    everybody, `cycle` a program from enrolment to payment; all make a database of their own and drop it.
+    measures messages, `people` single creates through the API, `import` a file of people, `search` finding people by
+    identifier and by name, `mapper` ids resolved to accounts, `rules` a rule over everybody, `cycle` a program from enrolment to payment; all make a database
+    of their own and drop it. `payments` pays `--messages` people through the sandbox of a rail, beside the raw cost of the
+    signatures; with `--ledger` once more by the ledger in the database, which it needs for that alone.
 
     Example: HUB_BROKER_URL=amqp://guest:guest@127.0.0.1/ hub bench path --json
     """
+    if name is Name.PAYMENTS:
+        _payments(rail, messages, ledger, as_json)
+        return
     settings = load_settings()
     broker = settings.broker_url.get_secret_value() if settings.broker_url else None
     try:
@@ -62,6 +82,12 @@ def bench(
             run(_people(name, partial(cycle.measure, database, people), cycle.rows, given, as_json))
         elif name is Name.IMPORT:
             run(_people(name, partial(importing.measure, database, people), importing.rows, given, as_json))
+        elif name is Name.MAPPER:
+            given = {"links": people, "lists": mapper.BATCHES}
+            run(_people(name, partial(mapper.measure, database, people), mapper.rows, given, as_json))
+        elif name is Name.PEOPLE:
+            given["connections"] = creating.CONNECTIONS
+            run(_people(name, partial(creating.measure, database, people), creating.rows, given, as_json))
         elif name is Name.SEARCH:
             given["searches"] = SEARCHES
             run(
@@ -76,6 +102,19 @@ def bench(
             run(_path(database, broker, messages, as_json))
     finally:
         stop_embedded()
+
+
+def _payments(rail: Rail, messages: int, ledger: bool, as_json: bool) -> None:
+    how: dict[str, Any] = {"rail": rail.value, "payments": messages, "ledger": "both" if ledger else "memory"}
+    one: Any = payments_phee
+    if rail is Rail.MOJALOOP:
+        one, how["window"] = payments, payments.WINDOW
+    try:
+        database = database_url(load_settings()) if ledger else None
+        run(_people(Name.PAYMENTS, partial(one.measure, messages, database), one.rows, how, as_json))
+    finally:
+        if ledger:
+            stop_embedded()
 
 
 def machine() -> dict[str, Any]:

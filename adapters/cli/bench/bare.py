@@ -149,7 +149,8 @@ async def raw_broker(broker_url: str, prefix: str, count: int = 10_000) -> tuple
 
         started = time.perf_counter()
         consumer = await broker.consume("raw", handle, prefetch=500)
-        await asyncio.wait_for(done.wait(), 60)
+        async with asyncio.timeout(60):
+            await done.wait()
         consumed = count / (time.perf_counter() - started)
         await consumer.cancel()
         return published, consumed

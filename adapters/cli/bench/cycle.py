@@ -15,7 +15,7 @@ from uuid import UUID
 
 import asyncpg
 
-from adapters.cli.bench.path import _drop_database, _fresh_database
+from adapters.cli.bench.scratch import drop_database, fresh_database
 from canonical_model.message import uuid7
 from canonical_model.money import Money
 from canonical_model.program import ProgramStatus
@@ -130,7 +130,7 @@ class _Bench:
 async def measure(database: str, people: int, say: Callable[[str], None]) -> Figures:
     """Take a program of 10,000 and one of `people` from enrollment to payment batches in a database of its own, then drop it."""
     name = f"hub_bench_cycle_{os.getpid()}"
-    url = await _fresh_database(database, name)
+    url = await fresh_database(database, name)
     try:
         await migrate.upgrade_async(url)
         async with _opened(url) as (pool, programs):
@@ -146,7 +146,7 @@ async def measure(database: str, people: int, say: Callable[[str], None]) -> Fig
             figures.bytes = await pool.fetchval("SELECT pg_database_size(current_database())")
             return figures
     finally:
-        await _drop_database(database, name)
+        await drop_database(database, name)
 
 
 @asynccontextmanager

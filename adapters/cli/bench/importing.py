@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import csv
 import os
-import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,11 +17,14 @@ from typing import Any, Final
 import asyncpg
 import psutil
 
+from adapters.cli.bench import processor
 from adapters.cli.bench.crowd import crowd
-from adapters.cli.bench.path import _drop_database, _fresh_database
+from adapters.cli.bench.scratch import drop_database, fresh_database
+from adapters.cli.serve import settle
 from canonical_model.message import uuid7
 from registry.imports.columns import Kind
-from registry.imports.run import Import, Reading, Source, propose
+from registry.imports.run import Import, propose
+from registry.imports.source import Reading, Source
 from registry.imports.store import ImportStore
 from registry.imports.writing import PeopleWriter
 from registry.jobs import JobRunner, JobStore
@@ -53,8 +56,12 @@ class Figures:
     copy_seconds: float = 0.0
     copied_mib: float = 0.0
     cpu_seconds: float = 0.0
+    database_cpu: float | None = None
+    copy_database_cpu: float | None = None
     memory_before: float = 0.0
     memory_most: float = 0.0
+    memory_processes: float = 0.0
+    """Of the processes that make rows ready, all together."""
     untaken: int = 0
 
     @property
@@ -77,14 +84,14 @@ async def measure(database: str, people: int, say: Callable[[str], None]) -> Fig
         path = Path(folder) / "people.csv"
         await asyncio.to_thread(_write, path, people)
         try:
-            urls = [await _fresh_database(database, name) for name in names]
+            urls = [await fresh_database(database, name) for name in names]
             for url in urls:
                 await migrate.upgrade_async(url)
             await _import(urls[0], path, Path(folder), figures, say)
             await _copy(urls[0], urls[1], Path(folder), figures, say)
         finally:
             for name in names:
-                await _drop_database(database, name)
+                await drop_database(database, name)
     return figures
 
 
@@ -120,18 +127,21 @@ async def _import(url: str, path: Path, folder: Path, figures: Figures, say: Cal
         work = Import(
             pool, ImportStore(pool, vault), write, source, Reading(propose(source, Kind.INDIVIDUAL))
         )
+        settle()  # as the command does
         process = psutil.Process()
         figures.memory_before = process.memory_info().rss / 2**20
 
         def told(done: int, _: int | None) -> None:
             figures.memory_most = max(figures.memory_most, process.memory_info().rss / 2**20)
+            figures.memory_processes = max(figures.memory_processes, _memory_of_children(process))
             if done % 100_000 == 0:
                 say(f"{done:,} of {figures.people:,} people")
 
-        cpu, started = _cpu(), time.perf_counter()
+        before, cpu, started = await processor.backends(pool), processor.own(), time.perf_counter()
         ended = await JobRunner(pool, uuid7(), {"import-here": work.run}).run(job.id, told)
         figures.seconds = time.perf_counter() - started
-        figures.cpu_seconds = _cpu() - cpu
+        figures.cpu_seconds = processor.own() - cpu
+        figures.database_cpu = processor.spent(before, await processor.backends(pool))
         figures.untaken = (ended.result or {}).get("untaken", figures.people)
     finally:
         if vault is not None:
@@ -139,13 +149,16 @@ async def _import(url: str, path: Path, folder: Path, figures: Figures, say: Cal
         await pool.close()
 
 
+def _memory_of_children(process: psutil.Process) -> float:
+    total = 0
+    for child in process.children():
+        with suppress(psutil.Error):
+            total += child.memory_info().rss
+    return total / 2**20
+
+
 def _tokens(vault: Vault) -> Callable[[Any], tuple[Any, Any]]:
     return lambda value: registrant_tokens(vault.blind, value)
-
-
-def _cpu() -> float:
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    return used.ru_utime + used.ru_stime
 
 
 async def _copy(
@@ -155,6 +168,7 @@ async def _copy(
     say("copying the same rows bare")
     reading, writing = await asyncpg.connect(source), await asyncpg.connect(destination)
     try:
+        before = await processor.backends(writing)
         for table in TABLES:
             path = folder / f"{table}.copy"
             await reading.copy_from_table(table, output=path, format="binary")
@@ -163,6 +177,7 @@ async def _copy(
             await writing.copy_to_table(table, source=_pieces(path), format="binary")
             figures.copy_seconds += time.perf_counter() - started
             path.unlink()
+        figures.copy_database_cpu = processor.spent(before, await processor.backends(writing))
     finally:
         await reading.close()
         await writing.close()
@@ -187,6 +202,13 @@ def rows(figures: Figures, row: Callable[..., dict[str, Any]]) -> Iterator[dict[
     )
     yield row("raw.copy", figures.copy_rate, "people/s")
     yield row("import.cpu", figures.cpu_seconds / figures.people * 1e6, "us/person")
+    for metric, seconds, beside in (
+        ("import.cpu_database", figures.database_cpu, figures.copy_database_cpu),
+        ("raw.copy_cpu_database", figures.copy_database_cpu, None),
+    ):
+        if seconds is not None:
+            limit = None if beside is None else beside / figures.people * 1e6
+            yield row(metric, seconds / figures.people * 1e6, "us/person", limit)
     yield row("import.seconds", figures.seconds, "s")
     yield row("import.copied", figures.copied_mib, "MiB")
     yield row("import.untaken", figures.untaken, "rows", None, 0)
@@ -194,3 +216,4 @@ def rows(figures: Figures, row: Callable[..., dict[str, Any]]) -> Iterator[dict[
     yield row(
         "import.memory_growth", figures.memory_most - figures.memory_before, "MiB", None, GOAL_GROWTH_MIB
     )
+    yield row("import.memory_processes", figures.memory_processes, "MiB")

@@ -104,7 +104,8 @@ class Load:
                         await asyncio.sleep(ahead)
                 begun = time.perf_counter()
                 self.sent_at[number] = begun
-                answer = await asyncio.wait_for(client.ask(request), 60)
+                async with asyncio.timeout(60):
+                    answer = await client.ask(request)
                 self.answered[number] = time.perf_counter() - begun
                 if not answer.startswith((b"HTTP/1.1 2", b"HTTP/1.0 2")):
                     self.failed += 1

@@ -22,6 +22,7 @@ import yaml
 
 from adapters.cli.bench import bare
 from adapters.cli.bench.load import Load, Receiver, http_request, percentile
+from adapters.cli.bench.scratch import drop_database, drop_queues, fresh_database
 from adapters.front import free_port
 from adapters.http.security.secrets import hash_secret, new_secret
 from canonical_model.errors import Unavailable
@@ -146,7 +147,8 @@ class Process:
         if self._process.returncode is None:
             self._process.terminate()
         try:
-            await asyncio.wait_for(self._process.wait(), 20)
+            async with asyncio.timeout(20):
+                await self._process.wait()
         except TimeoutError:
             self._process.kill()
             await self._process.wait()
@@ -281,7 +283,7 @@ class Bench:
         """Measure the hub itself with everything on, over one broker."""
         loop = asyncio.get_running_loop()
         name = f"hub_bench_{os.getpid()}"
-        database = await _fresh_database(self._admin, name)
+        database = await fresh_database(self._admin, name)
         await migrate.upgrade_async(database)
         arrivals = Arrivals()
         server = await loop.create_server(lambda: Receiver(arrivals.arrived), "127.0.0.1", 0)
@@ -312,7 +314,7 @@ class Bench:
                 for role in roles:
                     words = ["-m", "adapters.cli", "serve", "--role", role]
                     processes.append(await Process.start(role, words, env, b"OpenSPP Hub"))
-                token = await _token(port, secret)
+                token = await token_of(port, secret)
                 headers = {"Content-Type": "application/cloudevents+json", "Authorization": f"Bearer {token}"}
                 load = Load(
                     "127.0.0.1", port, lambda n: http_request("/v1/messages", event(n, self._prefix), headers)
@@ -322,13 +324,14 @@ class Bench:
                 for process in reversed(processes):
                     await process.stop()
                 server.close()
-                await _drop_database(self._admin, name)
+                await drop_queues(env.get("HUB_BROKER_URL"), self._prefix, ["bench"])
+                await drop_database(self._admin, name)
 
     async def bare(self, messages: int) -> tuple[Run, dict[str, float]]:
         """Measure the raw limits and the bare composition of the same parts."""
         loop = asyncio.get_running_loop()
         name = f"hub_bare_{os.getpid()}"
-        database = await _fresh_database(self._admin, name)
+        database = await fresh_database(self._admin, name)
         arrivals = Arrivals()
         server = await loop.create_server(lambda: Receiver(arrivals.arrived), "127.0.0.1", 0)
         target = server.sockets[0].getsockname()[1]
@@ -368,7 +371,8 @@ class Bench:
                 await process.stop()
             server.close()
             sink.close()
-            await _drop_database(self._admin, name)
+            await drop_queues(self._broker, self._prefix, ["bare", "raw"])
+            await drop_database(self._admin, name)
 
 
 def _configure(folder: Path, target: int) -> str:
@@ -400,7 +404,8 @@ def _configure(folder: Path, target: int) -> str:
     return secret
 
 
-async def _token(port: int, secret: str) -> str:
+async def token_of(port: int, secret: str) -> str:
+    """Return a token of the partner every benchmark calls as."""
     login = base64.b64encode(f"civil-registry:{secret}".encode()).decode()
     async with (
         aiohttp.ClientSession() as http,
@@ -411,22 +416,3 @@ async def _token(port: int, secret: str) -> str:
         ) as answer,
     ):
         return str((await answer.json())["access_token"])
-
-
-async def _fresh_database(admin: str, name: str) -> str:
-    connection = await asyncpg.connect(admin, timeout=10)
-    try:
-        await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-        await connection.execute(f"CREATE DATABASE {name}")
-    finally:
-        await connection.close()
-    head, _, query = admin.partition("?")
-    return f"{head.rpartition('/')[0]}/{name}" + (f"?{query}" if query else "")
-
-
-async def _drop_database(admin: str, name: str) -> None:
-    connection = await asyncpg.connect(admin, timeout=10)
-    try:
-        await connection.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
-    finally:
-        await connection.close()

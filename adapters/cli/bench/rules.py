@@ -12,7 +12,7 @@ from typing import Any, Final
 import asyncpg
 from asyncpg.pool import PoolConnectionProxy
 
-from adapters.cli.bench.path import _drop_database, _fresh_database
+from adapters.cli.bench.scratch import drop_database, fresh_database
 from canonical_model.errors import Unavailable
 from registry.attributes import Catalog, Kind, parse
 from registry.rules import compile_rule, load_facts, preview
@@ -118,7 +118,7 @@ class Figures:
 async def measure(database: str, people: int, say: Callable[[str], None]) -> Figures:
     """Fill a database of its own with so many registrants, a fifth of them households; ask, and drop it again."""
     name = f"hub_bench_rules_{os.getpid()}"
-    url = await _fresh_database(database, name)
+    url = await fresh_database(database, name)
     try:
         await migrate.upgrade_async(url)
         pool = await open_pool(HubSettings(), url=url, size=2)
@@ -137,7 +137,7 @@ async def measure(database: str, people: int, say: Callable[[str], None]) -> Fig
         finally:
             await pool.close()
     finally:
-        await _drop_database(database, name)
+        await drop_database(database, name)
 
 
 async def _fill(connection: Any, people: int, say: Callable[[str], None]) -> None:

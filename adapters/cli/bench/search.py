@@ -22,7 +22,7 @@ import orjson
 
 from adapters.cli.bench.crowd import Somebody, crowd
 from adapters.cli.bench.load import percentile
-from adapters.cli.bench.path import _drop_database, _fresh_database
+from adapters.cli.bench.scratch import drop_database, fresh_database
 from canonical_model.message import uuid7
 from canonical_model.names import PersonName
 from registry.people.identity import identifier_hash
@@ -81,7 +81,7 @@ class _Known:
 async def measure(database: str, people: int, searches: int, say: Callable[[str], None]) -> Figures:
     """Fill a database of its own with invented people, search them, and drop it again."""
     name = f"hub_bench_search_{os.getpid()}"
-    url = await _fresh_database(database, name)
+    url = await fresh_database(database, name)
     try:
         await migrate.upgrade_async(url)
         with tempfile.TemporaryDirectory(prefix="hub-bench-") as folder:
@@ -98,7 +98,7 @@ async def measure(database: str, people: int, searches: int, say: Callable[[str]
             finally:
                 await pool.close()
     finally:
-        await _drop_database(database, name)
+        await drop_database(database, name)
 
 
 async def _fill(

@@ -14,10 +14,12 @@ from uuid import UUID
 import aiohttp
 import orjson
 
+from adapters.cli.demo.rails import Rails
 from adapters.cli.demo.traffic import Sending, day
+from adapters.cli.output import Told
 from adapters.embedded import CIVIL_REGISTRY, OutsideWorld, write_config
 from adapters.embedded.config import secret_of
-from adapters.front import Front
+from adapters.front import Front, own_url
 from adapters.hub import Hub
 from connectors.testing.sandbox import Mode
 from registry.settings import HubSettings
@@ -106,15 +108,19 @@ class Sender:
 
 
 async def run_demo(
-    settings: HubSettings, events: int, progress: Callable[[str, int, int], None]
+    settings: HubSettings, events: int, rails: Rails, progress: Told
 ) -> tuple[Account, Hub, Front, OutsideWorld]:
     """Run the day and return the account with everything still open, so that a person may look around."""
     outside = OutsideWorld()
     await outside.start()
+    await rails.start(own_url(settings, settings.port))
     write_config(
         settings.data_dir,
         webhook=outside.ministry.settings(),
         email=outside.mailbox.settings(),
+        mobile=outside.mobile.settings(),
+        rails=rails.targets(),
+        paying=rails.routes(),
         first_retry="500ms",
     )
     hub = Hub(settings)
@@ -137,13 +143,14 @@ async def run_demo(
 
         await sender.send(sendings, sent)
         await recovery
-        await _settle(hub, progress)
+        await settle(hub, progress)
         account.seconds = time.monotonic() - started
         await _count(account, hub, sender, outside)
     except BaseException:
         await front.stop()
         await hub.close()
         await outside.stop()
+        await rails.stop()
         raise
     return account, hub, front, outside
 
@@ -153,13 +160,13 @@ async def _recover(outside: OutsideWorld) -> None:
     outside.ministry.switch(Mode.OK)
 
 
-async def _settle(hub: Hub, progress: Callable[[str, int, int], None]) -> None:
+async def settle(hub: Hub, progress: Told, doing: str = "delivering") -> None:
     """Wait until no delivery is live any more, at most `DELIVER_WITHIN` seconds."""
     deadline = time.monotonic() + DELIVER_WITHIN
     while time.monotonic() < deadline:
         row = await hub.pool.fetchrow("SELECT count(*) AS all, count(ended_at) AS ended FROM delivery")
         assert row is not None  # an aggregate always answers
-        progress("delivering", row["ended"], row["all"])
+        progress(doing, row["ended"], row["all"])
         if row["all"] == row["ended"]:
             return
         await asyncio.sleep(0.2)

@@ -166,3 +166,16 @@ def day(events: int, *, seed: int = 7) -> Iterator[Sending]:
         if number % 80 == 45:
             envelope["message"]["notify_event"][0]["data"]["reg_records"]["sex"] = "unknown"
             yield Sending("reuse", orjson.dumps(envelope), origin)
+
+
+def death_of(uin: str, given: str, family: str, sex: str, born: str) -> Sending:
+    """Return the notice of the death of somebody the hub knows by this UIN."""
+    number = 99_999
+    record, _ = sample_record()
+    now = datetime.now(UTC).replace(microsecond=0)
+    envelope = _envelope(number, record, random.Random(number), now)  # noqa: S311 - invented
+    person = envelope["message"]["notify_event"][0]["data"]["reg_records"]
+    person["identifier"] = [{"identifier_type": "UIN", "identifier_value": uin}]
+    person["name"] |= {"given_name": given, "surname": family}
+    person["sex"], person["birth_date"] = sex, born
+    return Sending("event", orjson.dumps(envelope), f"crvs-{number:05d}/ref-{number:05d}")

@@ -75,7 +75,8 @@ async def _through(connection: WireConnection) -> tuple[bool, float, str]:
     started = time.perf_counter()
     channel.raw.basic_publish("", queue, b"")
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(confirmed.wait(), _CONFIRM_SECONDS)
+        async with asyncio.timeout(_CONFIRM_SECONDS):
+            await confirmed.wait()
     seconds = time.perf_counter() - started
     if confirmed.is_set():
         await channel.call("queue_delete", queue)

@@ -84,7 +84,9 @@ def _targets(folder: Path, routes: list[Route]) -> Iterator[Finding]:
             yield of_error("targets", error)
         else:
             well += 1
-    for name in sorted({target.name for target in targets} - {route.target for route in routes}):
+    for name in sorted(
+        {target.name for target in targets} - {name for route in routes for name in route.reaches}
+    ):
         yield warn(
             "targets", f"No route goes to the target {name}.", "Write a route, or remove the target's file."
         )
@@ -165,4 +167,5 @@ async def _probed(
     finally:
         # What was found stands, however badly a connector closes.
         with contextlib.suppress(Exception):
-            await asyncio.wait_for(connector.close(), _PROBE_SECONDS)
+            async with asyncio.timeout(_PROBE_SECONDS):
+                await connector.close()

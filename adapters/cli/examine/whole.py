@@ -18,6 +18,7 @@ from registry.people import PeopleStore
 from registry.settings import HubSettings
 from registry.storage.database import open_pool
 from registry.vault import Vault
+from routing.ledger import Books
 
 
 async def examine(settings: HubSettings, *, probe: bool = False) -> list[Finding]:
@@ -40,7 +41,7 @@ async def examine(settings: HubSettings, *, probe: bool = False) -> list[Finding
             vault = await _vault(settings, pool)
             services: dict[str, Any] = {} if pool is None else {"pool": pool}
             if pool is not None and vault is not None:
-                services["people"] = PeopleStore(pool, vault, vault.blind)
+                services |= {"people": PeopleStore(pool, vault, vault.blind), "ledger": Books(pool, vault)}
             found += [finding async for finding in config.probe(hub.config_dir, services)]
     finally:
         if vault is not None:

@@ -9,7 +9,7 @@ import typer
 import yaml
 
 from adapters.cli.output import OUT, print_json
-from adapters.cli.program import cycle, enrollment, fund, payment
+from adapters.cli.program import cycle, enrollment, fund, payment, voucher
 from adapters.cli.program.shared import (
     As,
     Code,
@@ -34,6 +34,9 @@ app.add_typer(cycle.app, name="cycle", help="Open, prepare, submit, end cycles; 
 app.add_typer(enrollment.app, name="enrollment", help="Pause, resume and exit enrollments.")
 app.add_typer(fund.app, name="fund", help="Make funds, deposit, withdraw, look.")
 app.add_typer(payment.app, name="payment", help="Recall, settle, return; disputes, top-ups, vouchers.")
+app.add_typer(
+    voucher.app, name="voucher", help="The public key of a cycle's vouchers, and checking codes with it."
+)
 app.command("approve")(cycle.approve_command)
 app.command("reject")(cycle.reject_command)
 app.command("pay")(cycle.pay_command)

@@ -66,7 +66,7 @@ def open_command(
         cycle = await programs.cycle(code, cycle.sequence)
         if prepare and cycle.snapshot_at is not None and cycle.prepared_at is None:
             done |= await worked(hub, await programs.prepare(cycle.id, name))
-        return {"cycle": cycle.name, "id": cycle.id, "new": new, **done}
+        return {"cycle": cycle.name, "id": cycle.id, "new": new, "currency": cycle.currency, **done}
 
     say(run(work), as_json)
 
@@ -127,7 +127,7 @@ def _do(name: str, work: Callable[[Hub, UUID], Awaitable[UUID]], as_json: bool, 
         cycle = await cycle_of(hub.programs, name)
         done = await worked(hub, await work(hub, cycle.id), wait=wait)
         after = await cycle_of(hub.programs, name)
-        return {"cycle": name, **done, "state": after.state}
+        return {"cycle": name, "currency": after.currency, **done, "state": after.state}
 
     say(run(whole), as_json)
 

@@ -37,6 +37,9 @@ def make_command(
     code: FundCode,
     currency: Annotated[str, typer.Argument(metavar="CURRENCY", help="Three letters of ISO 4217.")],
     name: Annotated[str | None, typer.Option("--name", help="What people call it.")] = None,
+    fees: Annotated[
+        str, typer.Option("--fees", help="Who bears the fees of rails: program or payee.")
+    ] = "program",
     who: As = None,
     as_json: Json = False,
 ) -> None:
@@ -44,8 +47,24 @@ def make_command(
 
     Example: hub program fund make main KES --name "Social Protection Fund"
     """
-    found = run(lambda hub: hub.programs.make_fund(code, {"en": name or code}, currency, actor(who)))
+    found = run(
+        lambda hub: hub.programs.make_fund(code, {"en": name or code}, currency, actor(who), fees_by=fees)
+    )
     say(found.as_dict(), as_json)
+
+
+@app.command("fees")
+def fees_command(
+    code: FundCode,
+    fees: Annotated[str, typer.Argument(metavar="WHO", help="program or payee.")],
+    who: As = None,
+    as_json: Json = False,
+) -> None:
+    """Say who bears the fees of rails from now on; what was charged before stays.
+
+    Example: hub program fund fees main payee
+    """
+    say(run(lambda hub: hub.programs.bear_fees(code, fees, actor(who))).as_dict(), as_json)
 
 
 def _move(
@@ -129,6 +148,8 @@ def balances(as_json: bool) -> bool:
         "deposited",
         "reserved",
         "spent",
+        "fees",
+        "fees_due",
         "available",
         "ordered",
         "paid",

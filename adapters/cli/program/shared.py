@@ -154,11 +154,29 @@ def shown(minor_units: int, currency: str) -> str:
     return f"{int(whole):,}{'.' if fraction else ''}{fraction} {currency}"
 
 
+_MONEY: Final = frozenset(
+    {"total", "ordered", "deposited", "reserved", "spent", "available", "amount", "fees", "fees_due"}
+)
+
+
+def readable(body: Mapping[str, Any]) -> dict[str, Any]:
+    """Return an answer for people: amounts with their currency, names in words instead of objects."""
+    currency = body.get("currency")
+    found = dict(body)
+    for name, value in body.items():
+        if name in _MONEY and isinstance(value, int) and currency is not None:
+            found[name] = shown(value, currency)
+        elif name == "names" and isinstance(value, Mapping):
+            found[name] = ", ".join(f"{text} ({tag})" for tag, text in value.items())
+    return found
+
+
 def say(body: Mapping[str, Any], as_json: bool) -> None:
     """Print an answer: one JSON object, or a line a field."""
     if as_json:
         print_json(dict(body))
         return
+    body = readable(body)
     width = max(map(len, body), default=0)
     for name, value in body.items():
         if value is not None:
@@ -172,6 +190,7 @@ def table(
     if as_json:
         print_json({"items": [dict(row) for row in rows], "next": following})
         return
+    rows = [readable(row) for row in rows]
     made = Table(*[name.replace("_", " ") for name in columns], box=None, pad_edge=False)
     for row in rows:
         made.add_row(*[Text("–" if row.get(name) is None else str(row[name])) for name in columns])

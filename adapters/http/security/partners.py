@@ -40,6 +40,7 @@ class Scope(StrEnum):
     METRICS_READ = "metrics:read"
     REGISTRANTS_READ = "registrants:read"
     REGISTRANTS_REVEAL = "registrants:reveal"
+    REGISTRANTS_WRITE = "registrants:write"
     AREAS_READ = "areas:read"
     AREAS_WRITE = "areas:write"
     VOCABULARIES_READ = "vocabularies:read"
@@ -51,6 +52,37 @@ class Scope(StrEnum):
     JOBS_WRITE = "jobs:write"
     AUDIT_READ = "audit:read"
     AUDIT_REVEAL = "audit:reveal"
+    PROGRAMS_READ = "programs:read"
+    PROGRAMS_WRITE = "programs:write"
+    FUNDS_READ = "funds:read"
+    FUNDS_WRITE = "funds:write"
+    ENROLLMENTS_READ = "enrollments:read"
+    ENROLLMENTS_WRITE = "enrollments:write"
+    CYCLES_READ = "cycles:read"
+    CYCLES_WRITE = "cycles:write"
+    CYCLES_APPROVE = "cycles:approve"
+    ENTITLEMENTS_READ = "entitlements:read"
+    ENTITLEMENTS_WRITE = "entitlements:write"
+    ENTITLEMENTS_APPROVE = "entitlements:approve"
+    VOUCHERS_READ = "vouchers:read"
+    VOUCHERS_REDEEM = "vouchers:redeem"
+    ACCOUNTS_READ = "accounts:read"
+    ACCOUNTS_WRITE = "accounts:write"
+    PAYMENTS_READ = "payments:read"
+    PAYMENTS_WRITE = "payments:write"
+    PAYMENTS_ORDER = "payments:order"
+    CHANGES_READ = "changes:read"
+    CHANGES_WRITE = "changes:write"
+    CHANGES_REVEAL = "changes:reveal"
+    CHANGES_APPROVE = "changes:approve"
+    DUPLICATES_READ = "duplicates:read"
+    DUPLICATES_WRITE = "duplicates:write"
+    RULES_READ = "rules:read"
+    RULES_EXPLAIN = "rules:explain"
+    ATTRIBUTES_READ = "attributes:read"
+    ATTRIBUTES_WRITE = "attributes:write"
+    IMPORTS_READ = "imports:read"
+    IMPORTS_WRITE = "imports:write"
 
 
 _FREE: Final = re.compile(r"[a-z][a-z0-9:._-]{0,62}")
@@ -156,6 +188,10 @@ class Partner(_Part):
     """Codes of the programs whose registrants it sees; None for everybody, enrolled or not."""
     consent: ConsentPolicy | None = None
     """Whom it sees by consent only; None where another legal basis holds."""
+    roles: Annotated[
+        frozenset[Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:-]{0,62}$")]], Field(max_length=100)
+    ] = frozenset()
+    """Roles in which it, or a person who calls through it, may agree to cycles and changes."""
 
     @model_validator(mode="after")
     def _has_a_client(self) -> Partner:

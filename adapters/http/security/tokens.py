@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
@@ -18,6 +19,7 @@ LEEWAY_SECONDS: Final = 60
 CACHE_SECONDS: Final = 60
 CACHE_ENTRIES: Final = 4096
 MAX_TOKEN_CHARS: Final = 8192
+_USER: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@|+-]{0,199}")
 _TYPES: Final = frozenset({None, "jwt", "at+jwt", "application/at+jwt"})
 
 
@@ -88,6 +90,10 @@ class Claims:
     expires: float
     own: bool = True
     """Whether the hub itself issued the token."""
+    user: str | None = None
+    """Who calls through the client: `sub` where it names somebody else than the client; never of the hub's own tokens."""
+    roles: frozenset[str] = frozenset()
+    """Roles of that user, from the claim `roles` (RFC 9068 section 2.2.3.1)."""
 
     @property
     def outside(self) -> str | None:
@@ -217,4 +223,22 @@ def _claims(issuer: TrustedIssuer, payload: dict[str, Any]) -> Claims:
         frozenset(word for word in words if isinstance(word, str)),
         float(payload["exp"]),
         issuer.own,
+        *((None, frozenset()) if issuer.own else _user(payload, client)),
     )
+
+
+def _user(payload: dict[str, Any], client: str) -> tuple[str | None, frozenset[str]]:
+    """Return the user of a token and their roles; a subject that is the client itself is nobody else."""
+    user = payload.get("sub")
+    if user is None or user == client:
+        return None, frozenset()
+    if not isinstance(user, str) or not _USER.fullmatch(user):
+        raise TokenRefused("The subject of the token cannot be kept as who acted.")
+    given = payload.get("roles", ())
+    # RFC 7643, which the claim takes its form from, writes a role as a text or as an object with a `value`.
+    words = (
+        [one.get("value") if isinstance(one, dict) else one for one in given]
+        if isinstance(given, list)
+        else ()
+    )
+    return user, frozenset(word for word in words if isinstance(word, str))

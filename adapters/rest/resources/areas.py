@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Final
 
@@ -66,7 +67,9 @@ class _Areas:
             raise there_already("area") from None
         return entry.id
 
-    async def replace(self, connection: Connection, viewer: Viewer, key: Any, entry: AreaEntry) -> None:
+    async def replace(
+        self, connection: Connection, viewer: Viewer, key: Any, entry: AreaEntry, seen: Mapping[str, Any]
+    ) -> None:
         if entry.id != key:
             raise _wrong("/id", "The code of an area cannot be changed")
         # Moves of two branches at once could make a circle; they are rare, so they follow each other.

@@ -155,7 +155,12 @@ async def _part(
     if resource is None or (id_ is None) != (part.method == "POST"):
         raise RequestRefused("There is nothing at this address for this method.", code="resource-not-found")
     scope = resource.read if part.method == "GET" else resource.write
-    if scope is None or (resource.entry is None and part.method != "GET"):
+    if (
+        scope is None
+        or (resource.entry is None and part.method != "GET")
+        or (part.method in {"PUT", "PATCH"} and not resource.changeable)
+        or (part.method == "GET" and not resource.single)
+    ):
         raise RequestRefused("This address does not take this method.", code="method-not-allowed")
     if scope not in viewer.scopes:
         raise RequestRefused(

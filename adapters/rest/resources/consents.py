@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Self
 from uuid import UUID
@@ -81,7 +82,9 @@ class _Consents:
         )  # fmt: skip
         return id_
 
-    async def replace(self, connection: Connection, viewer: Viewer, key: Any, entry: ConsentEntry) -> None:
+    async def replace(
+        self, connection: Connection, viewer: Viewer, key: Any, entry: ConsentEntry, seen: Mapping[str, Any]
+    ) -> None:
         same = await connection.fetchval(
             "UPDATE consent SET status_at = CASE WHEN status = $5 THEN coalesce($6, status_at) ELSE coalesce($6, now()) END, "
             "status = $5, valid_from = $7, valid_until = $8, legal_basis = $9, source = $10, version = version + 1 "

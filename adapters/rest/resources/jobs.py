@@ -15,13 +15,13 @@ from pydantic import BaseModel, Field
 
 from adapters.http.operations import Answer, Call, Operation
 from adapters.http.security.partners import Scope
-from adapters.rest.resources.declaration import Args, Filter, Resource, Sort, Viewer
+from adapters.rest.resources.declaration import Args, Connection, Filter, Reply, Resource, Sort, Viewer
 from adapters.rest.resources.operations import JSON, Desk, respond, viewer_of
-from adapters.rest.resources.writing import Reply
 from canonical_model.errors import HubError
 from registry.jobs import Job, JobStore
 from registry.jobs.job import COLUMNS
 from registry.logs import log
+from registry.storage.held import held
 
 _LOG = logging.getLogger(__name__)
 EVENTS: Final = "text/event-stream"
@@ -52,7 +52,7 @@ class JobReply(BaseModel):
 
 
 def _own(viewer: Viewer, args: Args) -> str | None:
-    return None if Scope.JOBS_READ_ALL in viewer.scopes else f"j.actor = {args.add(viewer.name)}"
+    return None if Scope.JOBS_READ_ALL in viewer.scopes else f"j.actor = {args.add(viewer.actor)}"
 
 
 JOBS: Final = Resource(
@@ -76,6 +76,12 @@ JOBS: Final = Resource(
 )  # fmt: skip
 
 
+async def begun(connection: Connection, id_: UUID) -> Reply:
+    """Return the answer to what began long work: 202, the job and where it is."""
+    job = await JobStore(held(connection)).get(id_)
+    return Reply(202, job.as_dict(), {"Location": f"/v1/jobs/{id_}"})
+
+
 def operations(desk: Desk, store: JobStore) -> list[Operation]:
     """Return what jobs have besides their list: cancelling and watching."""
     return [
@@ -97,7 +103,7 @@ def operations(desk: Desk, store: JobStore) -> list[Operation]:
 async def _cancel(desk: Desk, store: JobStore, request: web.Request, call: Call) -> web.StreamResponse:
     viewer = viewer_of(call)
     row = await desk.reading.one(JOBS, viewer, request.match_info["id"])
-    job = await store.cancel(row["id"], actor=viewer.name, request_id=viewer.request_id)
+    job = await store.cancel(row["id"], actor=viewer.actor, request_id=viewer.request_id)
     return respond(Reply(202, job.as_dict()))
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
@@ -16,10 +15,10 @@ from adapters.http.body import parse_json, read_body
 from adapters.http.operations import Answer, Body, Call, Operation
 from adapters.http.problems import RequestRefused
 from adapters.rest.resources.absence import evenly
-from adapters.rest.resources.declaration import Connection, Resource, Viewer
+from adapters.rest.resources.declaration import Connection, Reply, Resource, Viewer
 from adapters.rest.resources.lines import answer_lines, stream_lines
 from adapters.rest.resources.reading import LIMIT, Reading, elements_of, wanted
-from adapters.rest.resources.writing import Reply, Writing
+from adapters.rest.resources.writing import Writing, tag_of
 from adapters.rest.stream import LINES
 from registry.storage.answers import Answer as Kept
 from registry.storage.answers import FirstAnswers
@@ -53,10 +52,46 @@ class Desk:
         ):
             return await work(connection)
 
+    async def once(
+        self,
+        operation: str,
+        viewer: Viewer,
+        key: str | None,
+        body: bytes,
+        work: Callable[[Connection], Awaitable[Reply]],
+    ) -> Reply:
+        """Run one write in a transaction, a repeat of its Idempotency-Key within a day only by its first answer.
+
+        Raises `RequestRefused` (`request-invalid`) for a key of another length, `Refused` (`idempotency-key-reused`).
+        """
+        if key is None:
+            return await self.write(work, operation)
+        if not 1 <= len(key) <= _KEY:
+            raise RequestRefused(
+                f"The Idempotency-Key is not 1 to {_KEY} characters long. Nothing was changed.",
+                code="request-invalid",
+            )
+        known = self.answers.request(viewer.actor, operation, key, body)
+
+        async def told(connection: Connection) -> Reply:
+            first = await self.answers.claim(connection, known)
+            if first is not None:
+                again = orjson.loads(first.body)
+                headers = {"ETag": tag_of(again), "Idempotency-Replayed": "true"}
+                return Reply(
+                    first.status, again, headers | ({"Location": first.location} if first.location else {})
+                )
+            made = await work(connection)
+            raw = orjson.dumps(made.body, option=orjson.OPT_UTC_Z, default=str)
+            await self.answers.keep(connection, known, Kept(made.status, made.headers.get("Location"), raw))
+            return made
+
+        return await self.write(told, operation)
+
 
 def viewer_of(call: Call, purpose: str | None = None) -> Viewer:
     """Return who asks."""
-    return Viewer(call.partner, call.scopes, call.request_id, purpose)
+    return Viewer(call.partner, call.scopes, call.request_id, purpose, call.user, call.roles)
 
 
 def respond(reply: Reply, extra: Mapping[str, str] | None = None) -> web.Response:
@@ -83,7 +118,9 @@ def page_model(resource: Resource) -> type[BaseModel]:
 def query_model(resource: Resource) -> type[BaseModel]:
     """Return the model of a list's query, which is also what unknown parameters are told by."""
     fields: dict[str, Any] = {
-        name: (one.annotation | None, Field(None, description=one.description))
+        name: (one.annotation, Field(description=one.description))
+        if one.needed
+        else (one.annotation | None, Field(None, description=one.description))
         for name, one in resource.filters.items()
     }
     fields |= {
@@ -121,42 +158,53 @@ def operations(resource: Resource, desk: Desk) -> list[Operation]:
                 {JSON: page_model(resource), LINES: {"type": "string"}}, {"Link": 'The next page (rel="next").'})},
             problems=_PAGING, produces=(JSON, LINES),
         ),
-        one(
+    ]  # fmt: skip
+    if resource.single:
+        found.append(one(
             name=f"read{title}", method="GET", scope=resource.read, summary=f"Read one {resource.one}",
             handler=partial(_read, resource, desk), problems=(resource.not_found, "query-parameter-invalid"),
             answers={**whole, 304: Answer("It is as it was in the version of If-None-Match.")},
             query=create_model(f"{title}Selection", __config__=ConfigDict(extra="forbid"), **selection),
             headers={"If-None-Match": "The ETag of the version you have."},
-        ),
-    ]  # fmt: skip
+        ))  # fmt: skip
     if resource.entry is None:
         return found
     made = Answer(
         f"The {resource.one} as it is now.", {JSON: resource.model}, {**_ETAG, "Location": "Where it is."}
     )
-    found += [
+    purpose: dict[str, Any] = {"purpose": _PURPOSE}
+    for_what = (
+        create_model(f"{title}Purpose", __config__=ConfigDict(extra="forbid"), **purpose)
+        if resource.purpose
+        else None
+    )
+    found.append(
         Operation(
             name=f"create{title}", method="POST", path=resource.path, tag=tag, scope=resource.write,
             summary=f"Make a {resource.one}, or many as a stream of lines", handler=partial(_create, resource, desk),
             body=Body.STREAM, requests={JSON: resource.entry, LINES: {"type": "string"}}, produces=(JSON, LINES),
+            query=for_what,
             answers={201: made, 200: Answer("One result for each line.", {LINES: {"type": "string"}})},
             headers={"Idempotency-Key": "Your key of this request: a repeat within a day gets the first answer."},
             problems=(*_CHANGES, "resource-exists", "idempotency-key-reused", "content-encoding-unsupported",
                 *resource.refusals),
-        ),
-        one(
-            name=f"replace{title}", method="PUT", scope=resource.write, summary=f"Replace a {resource.one}",
-            handler=partial(_change, resource, desk, "replace"), body=Body.WHOLE, requests={JSON: resource.entry},
-            answers=whole, problems=(*_CHANGES, *_KEPT, resource.not_found, *resource.refusals), headers=_IF_MATCH,
-        ),
-        one(
-            name=f"patch{title}", method="PATCH", scope=resource.write,
-            summary=f"Change a {resource.one} by a merge patch (RFC 7396)",
-            handler=partial(_change, resource, desk, "patch"), body=Body.WHOLE,
-            requests={MERGE_PATCH: {"type": "object"}, JSON: {"type": "object"}},
-            answers=whole, problems=(*_CHANGES, *_KEPT, resource.not_found, *resource.refusals), headers=_IF_MATCH,
-        ),
-    ]  # fmt: skip
+        )
+    )  # fmt: skip
+    if resource.changeable:
+        found += [
+            one(
+                name=f"replace{title}", method="PUT", scope=resource.write, summary=f"Replace a {resource.one}",
+                query=for_what, handler=partial(_change, resource, desk, "replace"), body=Body.WHOLE, requests={JSON: resource.entry},
+                answers=whole, problems=(*_CHANGES, *_KEPT, resource.not_found, *resource.refusals), headers=_IF_MATCH,
+            ),
+            one(
+                name=f"patch{title}", method="PATCH", scope=resource.write,
+                summary=f"Change a {resource.one} by a merge patch (RFC 7396)",
+                query=for_what, handler=partial(_change, resource, desk, "patch"), body=Body.WHOLE,
+                requests={MERGE_PATCH: {"type": "object"}, JSON: {"type": "object"}},
+                answers=whole, problems=(*_CHANGES, *_KEPT, resource.not_found, *resource.refusals), headers=_IF_MATCH,
+            ),
+        ]  # fmt: skip
     if resource.deletable:
         found.append(
             one(
@@ -188,7 +236,7 @@ async def _read(resource: Resource, desk: Desk, request: web.Request, call: Call
     async with evenly(resource.constant):
         row = await desk.reading.one(resource, viewer, request.match_info["id"])
     headers = dict(resource.headers(viewer)) if resource.headers is not None else {}
-    tag = _tag(row, "" if elements is None else ",".join(elements))
+    tag = tag_of(row, "" if elements is None else ",".join(elements))
     headers["ETag"] = tag
     if tag in {
         part.strip().removeprefix("W/") for part in request.headers.get("If-None-Match", "").split(",")
@@ -198,16 +246,8 @@ async def _read(resource: Resource, desk: Desk, request: web.Request, call: Call
     return respond(Reply(200, body, headers))
 
 
-def _tag(row: Mapping[str, Any], form: str) -> str:
-    mark = hashlib.sha256(form.encode()).hexdigest()[:8] if form else ""
-    if "version" in row:
-        return f'"{row["version"]}{"-" if mark else ""}{mark}"'
-    raw = orjson.dumps(dict(row), default=str, option=orjson.OPT_SORT_KEYS)
-    return f'"{hashlib.sha256(raw + mark.encode()).hexdigest()[:32]}"'
-
-
 async def _create(resource: Resource, desk: Desk, request: web.Request, call: Call) -> web.StreamResponse:
-    viewer = viewer_of(call)
+    viewer = viewer_of(call, getattr(call.query, "purpose", None))
     if request.content_type == LINES:
 
         async def make(connection: Connection, value: Any) -> Reply:
@@ -217,44 +257,28 @@ async def _create(resource: Resource, desk: Desk, request: web.Request, call: Ca
     body = await read_body(request, desk.settings.body_limit, desk.settings.request_timeout)
     value = parse_json(body)
     key = request.headers.get("Idempotency-Key")
-    if key is not None and not 1 <= len(key) <= _KEY:
-        raise RequestRefused(
-            f"The Idempotency-Key is not 1 to {_KEY} characters long. Nothing was changed.",
-            code="request-invalid",
-        )
+    if key is None and resource.gather is not None:
+        return respond(await resource.gather(viewer, value))
 
     async def work(connection: Connection) -> Reply:
-        if key is None:
-            return await desk.writing.create(connection, resource, viewer, value)
-        known = desk.answers.request(viewer.name, call.operation.name, key, body)
-        first = await desk.answers.claim(connection, known)
-        if first is not None:
-            again = orjson.loads(first.body)
-            headers = {
-                "Location": first.location or "",
-                "ETag": _tag(again, ""),
-                "Idempotency-Replayed": "true",
-            }
-            return Reply(first.status, again, headers)
-        made = await desk.writing.create(connection, resource, viewer, value)
-        raw = orjson.dumps(made.body, option=orjson.OPT_UTC_Z, default=str)
-        await desk.answers.keep(connection, known, Kept(made.status, made.headers.get("Location"), raw))
-        return made
+        return await desk.writing.create(connection, resource, viewer, value)
 
-    return respond(await desk.write(work, resource.name))
+    key = request.headers.get("Idempotency-Key")
+    return respond(await desk.once(call.operation.name, viewer, key, body, work))
 
 
 async def _change(
     resource: Resource, desk: Desk, deed: str, request: web.Request, call: Call
 ) -> web.StreamResponse:
-    value, viewer = parse_json(call.body), viewer_of(call)
+    value, viewer = parse_json(call.body), viewer_of(call, getattr(call.query, "purpose", None))
     change = getattr(desk.writing, deed)
     match, id_ = request.headers.get("If-Match"), request.match_info["id"]
-    return respond(
-        await desk.write(
-            lambda connection: change(connection, resource, viewer, id_, value, match), resource.name
+    async with evenly(resource.constant):
+        return respond(
+            await desk.write(
+                lambda connection: change(connection, resource, viewer, id_, value, match), resource.name
+            )
         )
-    )
 
 
 async def _delete(resource: Resource, desk: Desk, request: web.Request, call: Call) -> web.StreamResponse:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
+from uuid import UUID
 
 import asyncpg
 import orjson
@@ -15,6 +16,7 @@ from adapters.http.problems import RequestRefused
 from adapters.rest.resources.cursor import read_cursor, write_cursor
 from adapters.rest.resources.declaration import Args, Connection, Resource, Viewer, value_of
 from canonical_model.errors import Refused
+from canonical_model.message import uuid7
 from registry.storage.database import database_errors
 from registry.vault import BlindIndex
 
@@ -82,26 +84,52 @@ class Reading:
         *,
         connection: Connection | None = None,
         lock: bool = False,
+        written: bool = False,
     ) -> dict[str, Any]:
-        """Return one entry a viewer may see; raises `Refused` with the resource's own code."""
+        """Return one entry a viewer may see; raises `Refused` with the resource's own code.
+
+        Of an entry just `written` the trace of the write tells, and what it is seen under is the resource's `stays`.
+        """
         key = self.key(resource, text)
         args = Args(key)
         parts = [f"{resource.key} = $1"]
-        condition = resource.visible(viewer, args) if resource.visible is not None else None
+        visible = resource.stays if written and resource.stays is not None else resource.visible
+        condition = visible(viewer, args) if visible is not None else None
         if condition is not None:
             parts.append(f"({condition})")
-        statement = f"{resource.select} WHERE {' AND '.join(parts)}{f' FOR UPDATE OF {resource.locks}' if lock else ''}"
+        held = f" FOR UPDATE OF {resource.locks}" if lock and resource.locks else ""
+        statement = f"{resource.select} WHERE {' AND '.join(parts)}{held}"
         async with database_errors(f"reading {resource.name}"):
             try:
                 row = await (connection or self._pool).fetchrow(statement, *args.values, timeout=_SECONDS)
             except asyncpg.DataError:
                 # No value of the database's type can be meant.
                 raise not_found(resource) from None
-        if resource.witness is not None:
-            await resource.witness(self._pool, viewer, [key] if row is None else [row["id"]], row is not None)
+        # Within a write the pool's other connections are left to others: the trace of the write tells what was read.
+        if resource.witness is not None and not written and not lock:
+            await resource.witness(
+                self._pool, viewer, [key] if row is None else [row[resource.person]], row is not None
+            )
         if row is None:
             raise not_found(resource)
         return _shaped(resource, dict(row))
+
+    async def seen(
+        self, resource: Resource, viewer: Viewer, keys: Sequence[UUID], connection: Connection
+    ) -> list[UUID]:
+        """Return keys for a deed over a list: those a viewer may not see become keys of nothing, and count as such."""
+        args = Args(list(keys))
+        condition = resource.visible(viewer, args) if resource.visible is not None else None
+        if condition is None:
+            return list(keys)
+        _, _, rest = resource.select.partition("\nFROM ")
+        rows = await connection.fetch(
+            f"SELECT {resource.key} AS key FROM {rest} WHERE {resource.key} = ANY ($1) AND ({condition})",
+            *args.values,
+            timeout=_SECONDS,
+        )
+        known = {row["key"] for row in rows}
+        return [key if key in known else uuid7() for key in keys]
 
     def key(self, resource: Resource, text: str) -> Any:
         """Return a key as the driver takes it; a text that is none is answered like one that is not there."""
@@ -118,7 +146,7 @@ class Reading:
         place = None if asked.cursor is None else read_cursor(self._blind, about, asked.cursor)
         rows, following = await self._rows(resource, viewer, asked, place, asked.limit)
         if resource.witness is not None and rows:
-            await resource.witness(self._pool, viewer, [row["id"] for row in rows], True)
+            await resource.witness(self._pool, viewer, [row[resource.person] for row in rows], True)
         cursor = None if following is None else write_cursor(self._blind, about, following)
         return [_shown(resource, row, asked.elements) for row in rows], cursor
 
@@ -133,7 +161,7 @@ class Reading:
             rows, place = await self._rows(resource, viewer, asked, place, CHUNK)
             if rows:
                 if resource.witness is not None:
-                    await resource.witness(self._pool, viewer, [row["id"] for row in rows], True)
+                    await resource.witness(self._pool, viewer, [row[resource.person] for row in rows], True)
                 yield [_shown(resource, row, asked.elements) for row in rows]
             if place is None:
                 return
@@ -189,10 +217,14 @@ def not_found(resource: Resource) -> Refused:
 def _about(resource: Resource, viewer: Viewer, asked: Wanted) -> bytes:
     """Return what makes a list this one: who asks for what, by which filters, in which order."""
     text = orjson.dumps(
-        [resource.name, viewer.name, viewer.purpose, dict(asked.filters), asked.sort, asked.down],
+        [
+            resource.name, viewer.name, viewer.purpose,
+            # As text: a number may be longer than JSON has them here.
+            {name: str(value) for name, value in asked.filters.items()},
+            asked.sort, asked.down,
+        ],
         option=orjson.OPT_SORT_KEYS,
-        default=str,
-    )
+    )  # fmt: skip
     return hashlib.sha256(text).digest()
 
 

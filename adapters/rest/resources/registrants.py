@@ -20,6 +20,8 @@ from adapters.rest.resources.absence import evenly
 from adapters.rest.resources.declaration import Args, Filter, Resource, Sort, Viewer
 from adapters.rest.resources.operations import JSON, Desk, respond, viewer_of
 from adapters.rest.resources.reading import not_found
+from adapters.rest.resources.registrant_entry import entry_model
+from adapters.rest.resources.registrant_store import Registrants
 from adapters.rest.resources.visibility import Visibility, consent_headers, consent_purpose
 from adapters.rest.resources.writing import Reply, checked
 from canonical_model.errors import Refused
@@ -115,21 +117,21 @@ async def _witness(pool: asyncpg.Pool, viewer: Viewer, keys: Sequence[Any], show
     details: dict[str, Any] = {} if viewer.purpose is None else {"purpose": viewer.purpose}
     if len(keys) == 1:
         event = AuditEvent(
-            viewer.name, "registrant.read", "registrant", str(keys[0]), "ok" if shown else "absent",
+            viewer.actor, "registrant.read", "registrant", str(keys[0]), "ok" if shown else "absent",
             viewer.request_id, details or None,
         )  # fmt: skip
     else:
         event = AuditEvent(
-            viewer.name, "registrant.search", "registrant", "*", "ok", viewer.request_id,
+            viewer.actor, "registrant.search", "registrant", "*", "ok", viewer.request_id,
             {**details, "shown": [str(key) for key in keys]},
         )  # fmt: skip
     await record(pool, event)
 
 
-def resource(visibility: Visibility) -> Resource:
-    """Return the resource of registrants as `visibility` shows them."""
+def resource(visibility: Visibility, store: Registrants, region: str | None) -> Resource:
+    """Return the resource of registrants as `visibility` shows them; `region` is where local phone numbers belong."""
     text = partial(Filter, annotation=str)
-    return Resource(
+    made = Resource(
         name="registrants",
         one="registrant",
         tag="registrants",
@@ -140,6 +142,7 @@ def resource(visibility: Visibility) -> Resource:
         version="r.version",
         not_found="registrant-not-found",
         read=Scope.REGISTRANTS_READ,
+        write=Scope.REGISTRANTS_WRITE,
         filters={
             "kind": Filter("r.kind = {}", Literal["individual", "group"], "individual or group."),
             "status": Filter("r.status = {}", Literal["active", "deceased", "inactive", "merged"], "Their status."),
@@ -164,15 +167,26 @@ def resource(visibility: Visibility) -> Resource:
             "updated_at": Sort("r.updated_at", "timestamptz"),
         },
         visible=visibility,
+        stays=visibility.places,
         witness=_witness,
         headers=consent_headers,
         constant=True,
         purpose=True,
+        entry=entry_model(region),
+        store=store,
+        current=store.current,
+        gather=store.gather,
+        refusals=("identifier-taken", "identifier-invalid", "identifiers-too-many", "out-of-sight", "registrant-merged",
+            "attributes-invalid", "phone-invalid", "member-unknown", "group-head-taken", "group-recipient-taken",
+            "group-nested", "group-too-large", "membership-overlaps", "membership-dates-reversed",
+            "person-data-refused", "people-busy", "overloaded", "consent-purpose-invalid"),
     )  # fmt: skip
+    store.resource = made
+    return made
 
 
 def operations(
-    registrants: Resource, visibility: Visibility, desk: Desk, people: PeopleStore, search: Search
+    registrants: Resource, visibility: Visibility, desk: Desk, people: PeopleStore
 ) -> list[Operation]:
     """Return what registrants have besides their list: searching, and revealing an identity."""
     found = Answer("Who was found.", {JSON: FoundReply}, {"X-Consent-Status": "given or not-required."})
@@ -182,11 +196,12 @@ def operations(
             scope=Scope.REGISTRANTS_READ, summary="Find a registrant by identifiers or by name",
             description="Identifiers and names travel in the body, never in an address. A name needs the scope "
             "registrants:reveal and a purpose.",
-            handler=partial(_search, registrants, visibility, desk, people, search), body=Body.WHOLE,
+            handler=partial(_search, registrants, visibility, desk, people), body=Body.WHOLE,
             body_limit=64 * 1024, requests={JSON: RegistrantSearch}, answers={200: found},
             problems=("request-json-invalid", "request-invalid", "body-too-large", "media-type-unsupported",
                 "request-too-slow", "request-body-broken", "registrant-not-found", "identifier-ambiguous",
-                "purpose-missing", "search-invalid", "consent-purpose-invalid"),
+                "purpose-missing", "search-invalid", "name-search-unavailable", "identity-unavailable",
+                "consent-purpose-invalid"),
             example={"identifiers": ["urn:gov:ph:psa:national-id|PH-123456789"]},
         ),
         Operation(
@@ -195,7 +210,8 @@ def operations(
             handler=partial(_reveal, registrants, desk, people), query=_Purpose,
             answers={200: Answer("A canonical Person or Household.", {JSON: IdentityReply},
                 {"X-Consent-Status": "given or not-required."})},
-            problems=("registrant-not-found", "query-parameter-invalid", "purpose-missing", "consent-purpose-invalid"),
+            problems=("registrant-not-found", "query-parameter-invalid", "purpose-missing", "consent-purpose-invalid",
+                "identity-unknown", "identity-unavailable"),
         ),
     ]  # fmt: skip
 
@@ -216,7 +232,7 @@ async def _reveal(
     why = consent_purpose(viewer) if viewer.partner.consent is not None else check_purpose(given)
     async with evenly(True):
         row = await desk.reading.one(registrants, viewer, request.match_info["id"])
-        whole = await people.reveal(row["id"], why, viewer.name, request_id=viewer.request_id)
+        whole = await people.reveal(row["id"], why, viewer.actor, request_id=viewer.request_id)
         if whole is None:
             raise not_found(registrants)
     body = whole.model_dump(mode="json", exclude_none=True)
@@ -228,7 +244,6 @@ async def _search(
     visibility: Visibility,
     desk: Desk,
     people: PeopleStore,
-    search: Search,
     request: web.Request,
     call: Call,
 ) -> web.StreamResponse:
@@ -242,7 +257,7 @@ async def _search(
             ]
             complete = True
         else:
-            items, complete = await _named(registrants, visibility, desk, search, viewer, body)
+            items, complete = await _named(registrants, visibility, desk, people.search, viewer, body)
     headers = consent_headers(viewer) if items else {}
     return respond(Reply(200, {"items": items, "complete": complete}, headers))
 
@@ -283,9 +298,15 @@ async def _named(
             code="scope-missing",
             remedy="Ask for the scope with the token; if it is not granted, ask the operator of the hub.",
         )
+
+    def sight(given: list[Any]) -> str | None:
+        args = Args()
+        args.values = given
+        return visibility(viewer, args)
+
     found = await search.by_name(
-        body.name or "", purpose=check_purpose(body.purpose), actor=viewer.name, kind=body.kind, area=body.area,
-        born=body.born, limit=body.limit, request_id=viewer.request_id,
+        body.name or "", purpose=check_purpose(body.purpose), actor=viewer.actor, kind=body.kind, area=body.area,
+        born=body.born, limit=body.limit, request_id=viewer.request_id, visible=sight,
     )  # fmt: skip
     args = Args([one.id for one in found.candidates])
     condition = visibility(viewer, args)

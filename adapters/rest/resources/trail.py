@@ -165,7 +165,7 @@ async def _values(desk: Desk, trail: AuditTrail, request: web.Request, call: Cal
     viewer = viewer_of(call)
     id_ = desk.reading.key(EVENTS, request.match_info["id"])
     values = await trail.reveal(
-        id_, purpose=call.query.purpose, actor=viewer.name, request_id=viewer.request_id
+        id_, purpose=call.query.purpose, actor=viewer.actor, request_id=viewer.request_id
     )
     return respond(Reply(200, values))
 
@@ -175,8 +175,8 @@ async def _verify(jobs: JobStore, request: web.Request, call: Call) -> web.Strea
     key = request.headers.get("Idempotency-Key")
     submitted = await jobs.submit(
         VERIFY,
-        actor=viewer.name,
-        once=None if key is None else f"{VERIFY} {viewer.name} {key[:200]}",
+        actor=viewer.actor,
+        once=None if key is None else f"{VERIFY} {viewer.actor} {key[:200]}",
         request_id=viewer.request_id,
     )
     return respond(Reply(202, submitted.job.as_dict(), {"Location": f"/v1/jobs/{submitted.job.id}"}))

@@ -37,6 +37,28 @@ class Visibility:
             parts.append(_CONSENT.format(recipient=args.add(viewer.name), purpose=args.add(purpose)))
         return " AND ".join(part for part in parts if part) or None
 
+    def people(self, viewer: Viewer, args: Args) -> str | None:
+        """Return the condition over `registrant r` without the viewer's programs, for entries that say their own program."""
+        partner = viewer.partner
+        parts = []
+        if partner.areas is not None:
+            parts.append(_AREA.format(codes=args.add(list(partner.areas))))
+        if partner.consent is not None:
+            purpose = consent_purpose(viewer)
+            parts.append(_CONSENT.format(recipient=args.add(viewer.name), purpose=args.add(purpose)))
+        return " AND ".join(parts) or None
+
+    def programs(self, viewer: Viewer, args: Args) -> str | None:
+        """Return the condition over `program p`: the viewer's programs."""
+        if viewer.partner.programs is None:
+            return None
+        return f"p.code = ANY ({args.add(list(viewer.partner.programs))}::text[])"
+
+    def people_of_programs(self, viewer: Viewer, args: Args) -> str | None:
+        """Return the condition over `program p` and `registrant r` together."""
+        parts = (self.programs(viewer, args), self.people(viewer, args))
+        return " AND ".join(part for part in parts if part) or None
+
     def places(self, viewer: Viewer, args: Args) -> str | None:
         """Return the condition of areas and programs alone, for what is not the registrant's data."""
         partner = viewer.partner

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Final
 
@@ -62,7 +63,9 @@ class _Terms:
             raise there_already("term") from None
         return f"{entry.namespace}#{entry.code}"
 
-    async def replace(self, connection: Connection, viewer: Viewer, key: Any, entry: TermEntry) -> None:
+    async def replace(
+        self, connection: Connection, viewer: Viewer, key: Any, entry: TermEntry, seen: Mapping[str, Any]
+    ) -> None:
         if f"{entry.namespace}#{entry.code}" != key:
             raise RequestRefused(
                 "Namespace and code of a term cannot be changed. Nothing was changed.",

@@ -1,0 +1,93 @@
+"""A hub's payment desk for tests: rail, ledger in memory, a real callback endpoint, and a sandbox scheme."""
+
+import asyncio
+
+from aiohttp import web
+
+from canonical_model.payment import PaymentInstruction
+from connectors.mojaloop.bulk import rail_class
+from connectors.mojaloop.callbacks import Reader
+from connectors.mojaloop.client import MojaloopClient
+from connectors.mojaloop.flow import Flow
+from connectors.mojaloop.sandbox_http import PAYER, SchemeSandbox
+from connectors.mojaloop.sandbox_ledger import MemoryLedger, Pump
+from connectors.mojaloop.settings import MojaloopSettings
+from connectors.mojaloop.signing import Signer, Verifier
+
+QUICK = {"ask_seconds": 0.4, "lookup_seconds": 0.6, "asks": 2, "request_timeout": 1.0}
+
+
+class Desk:
+    def __init__(
+        self, sandbox: SchemeSandbox | None = None, ledger: MemoryLedger | None = None, **settings
+    ) -> None:
+        self.sandbox = sandbox or SchemeSandbox()
+        self.ledger = ledger or MemoryLedger()
+        self._settings = QUICK | settings
+        self.answers: list[int] = []
+
+    async def __aenter__(self) -> "Desk":
+        app = web.Application(client_max_size=8 << 20)
+        app.router.add_route("*", "/callbacks/switch/{tail:.*}", self._callback)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.2)
+        await self._runner.setup()
+        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
+        port = self._runner.addresses[0][1]
+        self.address = f"http://127.0.0.1:{port}/callbacks/switch"
+        self.sandbox.calls_back_to(self.address)
+        await self.sandbox.start()
+        self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.rail.close()
+        await self.client.close()
+        await self.sandbox.stop()
+        await self._runner.cleanup()
+
+    def open(self) -> None:
+        """Make a rail as a process does that starts (again) over the same ledger."""
+        self.settings = MojaloopSettings.model_validate(self.sandbox.settings() | self._settings)
+        flow = Flow(self.settings)
+        key = self.settings.signing_key
+        self.client = MojaloopClient(
+            self.settings, flow.dialect, Signer(key.get_secret_value(), PAYER) if key else None
+        )
+        reader = Reader(self.settings, Verifier(self.settings.public_keys))
+        self.rail = rail_class(flow)(self.settings, self.ledger, self.client, flow, reader)
+        self.pump = Pump(self.ledger, self.rail)
+
+    async def pay(self, *orders: PaymentInstruction, within: float = 45.0) -> None:
+        self.ledger.order(orders)
+        async with asyncio.timeout(within):
+            await self.pump.run()
+            await self.sandbox.settled()
+
+    async def _callback(self, request: web.Request) -> web.Response:
+        uri = request.raw_path.removeprefix("/callbacks/switch")
+        answer = await self.rail.receive(request.method, uri, request.headers, await request.read())
+        self.answers.append(answer.status)
+        return web.Response(status=answer.status, body=answer.body, headers=dict(answer.headers))
+
+    def state(self, payment_id: str) -> tuple[str, str | None]:
+        row = self.ledger.of(payment_id)
+        return row.state, row.reason
+
+    @property
+    def moved(self) -> int:
+        return sum(paid.amount for paid in self.sandbox.scheme.committed())
+
+
+def order(
+    payment_id="P-1", phone="+27713803912", minor_units=10150, currency="USD", **change
+) -> PaymentInstruction:
+    return PaymentInstruction.model_validate(
+        {
+            "payment_id": payment_id,
+            "payee": {"identifiers": [{"id_type": "NID", "value": f"ZM-{payment_id}"}]},
+            "payee_account": {"kind": "mobile_money", "account_number": phone},
+            "amount": {"minor_units": minor_units, "currency": currency},
+            "note": "Child grant",
+        }
+        | change
+    )

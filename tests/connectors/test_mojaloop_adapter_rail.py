@@ -1,0 +1,115 @@
+"""Payments through a scheme adapter: never a second creating call, and no payment without proof."""
+
+import asyncio
+from dataclasses import replace
+
+import pytest
+
+from connectors.mojaloop.adapter_rail import AdapterRail
+from connectors.mojaloop.callbacks import Reader
+from connectors.mojaloop.client import MojaloopClient
+from connectors.mojaloop.flow import Flow
+from connectors.mojaloop.sandbox_adapter import AdapterSandbox
+from connectors.mojaloop.sandbox_ledger import MemoryLedger, Pump
+from connectors.mojaloop.sandbox_scheme import Fault
+from connectors.mojaloop.settings import MojaloopSettings
+from tests.connectors.mojaloop_desk import QUICK, order
+
+PHONE = "+27713803912"
+
+
+class Desk:
+    def __init__(self, sandbox=None):
+        self.sandbox = sandbox or AdapterSandbox()
+        self.ledger = MemoryLedger()
+
+    async def __aenter__(self):
+        await self.sandbox.start()
+        settings = MojaloopSettings.model_validate(self.sandbox.settings() | QUICK)
+        flow = Flow(settings)
+        self.client = MojaloopClient(settings, flow.dialect, None)
+        self.rail = AdapterRail(settings, self.ledger, self.client, flow, Reader(settings, None))
+        return self
+
+    async def __aexit__(self, *_):
+        await self.rail.close()
+        await self.client.close()
+        await self.sandbox.stop()
+
+    async def pay(self, *orders):
+        self.ledger.order(orders)
+        async with asyncio.timeout(45):
+            await Pump(self.ledger, self.rail).run()
+
+    def state(self, payment_id="P-1"):
+        row = self.ledger.of(payment_id)
+        return row.state, row.reason
+
+
+@pytest.mark.parametrize(
+    ("fault", "state", "reason", "times"),
+    [
+        (None, "paid", None, 1),
+        (Fault.PARTY_UNKNOWN, "failed", "3204", 0),
+        (Fault.PARTY_OTHER, "failed", "party-differs", 0),
+        (Fault.QUOTE_REFUSED, "failed", "5103", 0),
+        (Fault.QUOTE_DEAR, "failed", "quote-cost", 0),
+        (Fault.REFUSED, "failed", "5104", 0),
+        (Fault.SILENT, "paid", None, 1),
+        (Fault.MUTE, "unknown", "unanswered", 1),
+        (Fault.WRONG_FULFILMENT, "review", "fulfilment-wrong", 1),
+    ],
+)
+async def test_a_payment_ends_as_the_scheme_says_and_as_the_proof_shows(fault, state, reason, times):
+    async with Desk() as desk:
+        if fault:
+            desk.sandbox.scheme.every.add(fault)
+        await desk.pay(order())
+        assert desk.state() == (state, reason)
+        assert len(desk.sandbox.scheme.committed()) == times
+        assert desk.sandbox.posts == ["P-1"]
+
+
+async def test_a_creating_call_whose_answer_is_lost_is_never_made_again():
+    async with Desk() as desk:
+        desk.sandbox.drop_after.add("post")
+        await desk.pay(order())
+        assert desk.state() == ("review", "adapter-post-open")
+        assert desk.sandbox.posts == ["P-1"]
+        assert not desk.sandbox.scheme.committed()
+
+
+async def test_a_creating_call_of_a_process_that_died_is_never_made_again():
+    async with Desk() as desk:
+        desk.ledger.order([order()])
+        row = replace(desk.ledger.of("P-1"))
+        posting = desk.rail._create
+        desk.rail._create = lambda row: asyncio.sleep(0)
+        await desk.rail.begin([row])
+        desk.rail._create = posting
+        await desk.rail.ask([replace(desk.ledger.of("P-1"))])
+        assert desk.state() == ("review", "adapter-post-open")
+        assert desk.sandbox.posts == []
+
+
+async def test_an_acceptance_whose_answer_is_lost_is_asked_about():
+    async with Desk() as desk:
+        desk.sandbox.drop_after.add("quote")
+        await desk.pay(order())
+        assert desk.state() == ("paid", None)
+        assert len(desk.sandbox.scheme.committed()) == 1
+
+
+async def test_an_adapter_that_accepts_by_itself_is_found_out_with_the_first_payment():
+    async with Desk(AdapterSandbox(accepts_by_itself=True)) as desk:
+        await desk.pay(order(batch_id="B-1"))
+        assert desk.state() == ("paid", None)
+        assert desk.ledger.stopped == {"B-1": "adapter-accepts-by-itself"}
+
+
+async def test_without_liquidity_the_batch_stops():
+    async with Desk() as desk:
+        desk.sandbox.scheme.every.add(Fault.NO_LIQUIDITY)
+        await desk.pay(order(batch_id="B-1"))
+        assert desk.state() == ("queued", "4001")
+        assert desk.ledger.stopped == {"B-1": "4001"}
