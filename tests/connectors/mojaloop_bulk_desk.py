@@ -14,7 +14,7 @@ from connectors.mojaloop.sandbox_ledger import MemoryLedger, Pump
 from connectors.mojaloop.settings import MojaloopSettings
 from tests.connectors.mojaloop_desk import order
 
-QUICK = {"bulk": True, "bulk_seconds": 1.0, "ask_seconds": 0.3, "asks": 2, "request_timeout": 5.0}
+QUICK = {"bulk": True, "bulk_seconds": 3.0, "ask_seconds": 0.3, "asks": 2, "request_timeout": 5.0}
 CALM = {"bulk": True, "bulk_seconds": 60.0, "ask_seconds": 2.0, "request_timeout": 20.0}
 
 

@@ -270,7 +270,7 @@ async def test_an_answer_after_the_time_still_ends_what_became_unknown():
 async def test_parties_told_after_the_time_are_not_accepted_any_more():
     async with BulkDesk(**QUICK) as desk:
         desk.bulk.faults = {adapter.PARTY: {Fault.LATE}}
-        desk.bulk.late_seconds = 2.5
+        desk.bulk.late_seconds = 4.5
         await desk.pay(*orders(2))
         assert {desk.state(f"P-{n}") for n in range(2)} == {("failed", "lookup-unanswered")}
         (refused,) = map(orjson.loads, desk.bulk.puts)

@@ -109,8 +109,9 @@ async def test_a_lost_transfer_is_asked_about_first_and_then_sent_again_byte_for
             for seen in desk.sandbox.received
             if transfer_id in (seen.id, seen.id.removeprefix("/transfers/"))
         ]
-        first, asked, second = course
-        assert asked == "asked"
+        first, *asked, second = course
+        # A slow answer is asked for once more.
+        assert set(asked) == {"asked"}
         assert first == second
         assert len(desk.sandbox.scheme.committed()) == 1
 

@@ -119,7 +119,7 @@ async def test_whatever_a_scheme_does_behind_an_adapters_bulk_a_payment_is_made_
 ) -> None:
     # An entry that names another's transfer puts both in doubt before anything is paid.
     spreads = fault is SchemeFault.WRONG_PARTY
-    await by_scheme(BulkDesk(AdapterSandbox(), **QUICK), fault, spreads=spreads)
+    await by_scheme(BulkDesk(AdapterSandbox(), **QUICK | {"bulk_seconds": 30.0}), fault, spreads=spreads)
 
 
 @pytest.mark.parametrize("fault", HubFault)

@@ -53,7 +53,8 @@ async def test_an_order_delivered_three_times_moves_money_once(path: PayPath, pe
     for _ in range(3):
         await path.instruct(order)
     await path.reach(paid=1)
-    assert [len(posts) for posts in peer.posts.values()] == [1]
+    # A slow machine may make the rail ask and send again; then they are the same bytes.
+    assert [len(set(posts)) for posts in peer.posts.values()] == [1]
     assert len(peer.moved) == 1
 
 
@@ -142,10 +143,13 @@ async def test_a_lookup_that_finds_nobody_fails_before_any_money_is_ordered(
 async def test_a_callback_without_the_secret_changes_nothing(path: PayPath, peer: Peer) -> None:
     peer.silent.add(payee(1))
     await path.instruct(single())
-    await path.reach(sent=1)
-    (id_,) = peer.moved
-    assert await peer.call_back({"kind": "transfer", "value": id_, "state": "PAID"}, secret="x") == 401
-    assert (await path.one())["state"] == "sent"
+    # The state is on disk before the bytes leave, so that only the peer can tell that it has them.
+    (id_,) = await peer.moves(1)
+    told = {"kind": "transfer", "value": id_, "state": "PAID"}
+    assert await peer.call_back(told, secret="x") == 401
+    assert (await path.one())["state"] in {"sent", "unknown"}
+    assert await peer.call_back(told) == 200
+    await path.reach(paid=1)
 
 
 async def test_no_callback_is_taken_for_a_target_that_has_none_or_beyond_the_bound(
@@ -312,7 +316,8 @@ async def test_2500_payees_over_three_institutions_come_out_to_the_cent(path: Pa
     assert (batch["paid"], batch["failed"], batch["unknown"], batch["cancelled"]) == (2449, 50, 1, 0)
     assert (batch["failed_units"], batch["unknown_units"]) == (failed, 107)
     assert batch["paid_units"] == batch["ordered_units"] - failed - 107
-    assert max(len(posts) for posts in peer.posts.values()) == 1
+    assert len({body["payee"] for body in peer.moved.values()}) == len(peer.moved) == 2450
+    assert max(len(set(posts)) for posts in peer.posts.values()) == 1
     for _ in range(200):
         if not await path.pool.fetchval("SELECT count(*) FROM transfer WHERE report"):
             break

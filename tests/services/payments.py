@@ -151,6 +151,13 @@ class Peer:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
+    async def moves(self, count: int) -> list[str]:
+        """Wait until this many transfers are booked and return their ids."""
+        async with asyncio.timeout(45):
+            while len(self.moved) < count:
+                await asyncio.sleep(0.01)
+        return list(self.moved)
+
     async def call_back(self, told: dict[str, Any], secret: str = "s3cret") -> int:
         """Send a callback until the hub takes it; return the status."""
         for _ in range(50):
