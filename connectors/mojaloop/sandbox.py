@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from canonical_model.message import Message
 from connectors.mojaloop.sandbox_http import SchemeSandbox
-from connectors.mojaloop.sandbox_ledger import MemoryLedger
 from connectors.payments import sandbox
+from connectors.payments.memory import MemoryLedger
 from connectors.payments.sandbox import PayingSandbox
 
 

@@ -42,10 +42,21 @@ class Place(Protocol):
         """The rail of the target."""
 
 
+class Opened:
+    """A place whose rail is open already."""
+
+    def __init__(self, rail: Rail) -> None:
+        self.rail = rail
+
+    async def ready(self) -> None:
+        """Do nothing: who made the rail has opened it."""
+
+
 class Driver:
     """Drives one target; several processes may drive the same, since the ledger leases what it gives out.
 
-    A rail that fails leaves its rows to the lease: they come again, or are overdue and asked about.
+    A rail that fails leaves its rows to the lease: they come again, or are overdue and asked about. `poll` is after how many
+    seconds without news it looks for what is overdue. As a context manager it drives from the entry to the exit.
     """
 
     def __init__(
@@ -55,8 +66,10 @@ class Driver:
         place: Place,
         *,
         settle: Callable[[str], Awaitable[bool]] | None = None,
+        poll: float | None = None,
     ) -> None:
         self.target = target
+        self._poll = poll
         self._source, self._place, self._settle = source, place, settle
         self._event = source.changed.setdefault(target, asyncio.Event())
         self._task: asyncio.Task[None] | None = None
@@ -72,9 +85,16 @@ class Driver:
             await asyncio.gather(self._task, return_exceptions=True)
             self._task = None
 
+    async def __aenter__(self) -> Driver:
+        self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
     async def _run(self) -> None:
         while True:
-            wait = _POLL
+            wait = _POLL if self._poll is None else self._poll
             self._event.clear()
             try:
                 if await self.turn():

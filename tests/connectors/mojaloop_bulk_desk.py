@@ -10,9 +10,10 @@ from connectors.mojaloop.adapter_callbacks import AdapterReader
 from connectors.mojaloop.client import MojaloopClient
 from connectors.mojaloop.flow import Flow
 from connectors.mojaloop.sandbox_adapter import AdapterSandbox
-from connectors.mojaloop.sandbox_ledger import MemoryLedger, Pump
 from connectors.mojaloop.settings import MojaloopSettings
-from tests.connectors.mojaloop_desk import order
+from connectors.payments.driver import Driver, Opened
+from connectors.payments.memory import MemoryLedger
+from tests.connectors.mojaloop_desk import LOOK, order
 
 QUICK = {"bulk": True, "bulk_seconds": 3.0, "ask_seconds": 0.3, "asks": 2, "request_timeout": 5.0}
 CALM = {"bulk": True, "bulk_seconds": 60.0, "ask_seconds": 2.0, "request_timeout": 20.0}
@@ -48,7 +49,12 @@ class BulkDesk:
         flow = Flow(settings)
         self.client = MojaloopClient(settings, flow.dialect, None)
         self.rail = AdapterBulkRail(settings, self.ledger, self.client, flow, AdapterReader(settings))
-        self.pump = Pump(self.ledger, self.rail)
+        self.driver = Driver("adapter", self.ledger, Opened(self.rail), poll=LOOK)
+
+    async def drive(self) -> None:
+        """Drive until nothing can move by itself."""
+        async with self.driver:
+            await self.ledger.still()
 
     async def close(self) -> None:
         await self.rail.close()
@@ -57,7 +63,7 @@ class BulkDesk:
     async def pay(self, *orders, within: float = 60.0) -> None:
         self.ledger.order(orders)
         async with asyncio.timeout(within):
-            await self.pump.run()
+            await self.drive()
             await self.quiet()
 
     async def quiet(self) -> None:

@@ -14,8 +14,8 @@ from connectors.mojaloop import adapter, adapter_bulk
 from connectors.mojaloop.adapter_rail import AdapterRail
 from connectors.mojaloop.formats import new_ulid, new_uuid
 from connectors.mojaloop.model import BodyInvalid
+from connectors.mojaloop.rail import ended_as
 from connectors.mojaloop.sandbox_adapter import AdapterSandbox
-from connectors.mojaloop.sandbox_ledger import totals
 from connectors.mojaloop.sandbox_scheme import Fault
 from tests.connectors.mojaloop_bulk_desk import QUICK, BulkDesk, orders, phones
 from tests.connectors.mojaloop_desk import order
@@ -38,7 +38,7 @@ def accepted(desk, kind):
 async def test_a_bulk_goes_from_look_up_to_proof_and_nothing_in_it_is_accepted_by_itself():
     async with BulkDesk() as desk:
         await desk.pay(*orders(7))
-        assert totals(desk.ledger) == {"paid": 7}
+        assert desk.ledger.totals() == {"paid": 7}
         assert desk.moved == sum(one.amount.minor_units for one in orders(7))
         (post,) = map(orjson.loads, desk.bulk.posts)
         assert post["options"]["autoAcceptParty"] == post["options"]["autoAcceptQuote"] == {"enabled": False}
@@ -62,7 +62,7 @@ async def test_what_the_hub_sends_and_what_the_sandbox_calls_back_with_hold_the_
         account = {"kind": "mobile_money", "account_number": "+27714000000", "holder_name": "Ana Example"}
         named = order("P-8", payee_account=account)
         await desk.pay(*orders(6), national, named)
-        assert totals(desk.ledger) == {"paid": 5, "failed": 3}
+        assert desk.ledger.totals() == {"paid": 5, "failed": 3}
         assert b"Ana Example" in desk.bulk.posts[0]
         for raw in desk.bulk.posts:
             assert problems(schema_of("adapter", "/bulkTransactions", "post"), orjson.loads(raw)) == []
@@ -94,7 +94,7 @@ async def test_600_payees_with_faults_add_up_to_the_cent():
         desk.bulk.faults = {adapter.QUOTE: {Fault.DUPLICATE}, adapter.DONE: {Fault.DUPLICATE}}
         given = orders(600, batch_id="B-1")
         await desk.pay(*given)
-        assert totals(desk.ledger) == {"paid": 552, "failed": 36, "review": 12}
+        assert desk.ledger.totals() == {"paid": 552, "failed": 36, "review": 12}
         sums = desk.sums()
         assert sum(sums.values()) == sum(one.amount.minor_units for one in given)
         assert sums["paid"] + sums["review"] == desk.moved, (
@@ -172,7 +172,7 @@ async def test_an_entry_that_repeats_another_amount_than_ordered_is_not_accepted
         desk.bulk.alter = alter
         await desk.pay(*orders(3))
         assert desk.state("P-1") == ("failed", "item-differs")
-        assert totals(desk.ledger) == {"failed": 1, "paid": 2}
+        assert desk.ledger.totals() == {"failed": 1, "paid": 2}
 
 
 async def test_two_entries_with_one_quote_are_neither_paid():
@@ -200,12 +200,10 @@ async def test_entries_of_another_batch_change_nothing_there():
 
     async with BulkDesk() as desk:
         desk.ledger.order([order("P-100", batch_id="B-2")])
-        desk.ledger.waiting.clear()
+        await desk.ledger.stop("B-2", "held")
         desk.bulk.alter = alter
-        desk.ledger.order(orders(3, batch_id="B-1"))
-        driving = asyncio.ensure_future(desk.pump.run())
-        await desk.until(lambda: totals(desk.ledger) == {"paid": 3, "queued": 1})
-        driving.cancel()
+        await desk.pay(*orders(3, batch_id="B-1"))
+        assert desk.ledger.totals() == {"paid": 3, "queued": 1}
         listed = [entry["transferId"] for body in sent(desk)[1:] for entry in body["individualTransfers"]]
         assert len(listed) == 6, "nobody else is accepted"
 
@@ -253,7 +251,7 @@ async def test_an_answer_after_the_time_still_ends_what_became_unknown():
         desk.scheme.every.add(Fault.MUTE)
         desk.bulk.faults = {adapter.DONE: {Fault.SILENT}}
         await desk.pay(*orders(2))
-        assert totals(desk.ledger) == {"unknown": 2}
+        assert desk.ledger.totals() == {"unknown": 2}
         desk.scheme.every.clear()
         desk.bulk.faults = {}
         ((bulk_id, bulk),) = desk.bulk.bulks.items()
@@ -264,7 +262,7 @@ async def test_an_answer_after_the_time_still_ends_what_became_unknown():
                 "transferState": "COMMITTED",
             }
         await desk.bulk._tell(bulk_id, bulk, adapter.DONE)
-        assert totals(desk.ledger) == {"paid": 2}
+        assert desk.ledger.totals() == {"paid": 2}
 
 
 async def test_parties_told_after_the_time_are_not_accepted_any_more():
@@ -284,7 +282,7 @@ async def test_a_callback_before_the_202_twice_or_late_pays_once(fault):
         desk.bulk.late_seconds = 0.3
         desk.bulk.faults = {state: {fault} for state in (adapter.PARTY, adapter.QUOTE, adapter.DONE)}
         await desk.pay(*orders(4))
-        assert totals(desk.ledger) == {"paid": 4}
+        assert desk.ledger.totals() == {"paid": 4}
         assert (len(desk.bulk.posts), len(desk.bulk.puts)) == (1, 2)
         assert set(desk.bulk.answers) == {200}
 
@@ -294,7 +292,7 @@ async def test_a_call_whose_answer_is_lost_is_never_made_again(method):
     async with BulkDesk(**QUICK) as desk:
         desk.bulk.drops.add(method)
         await desk.pay(*orders(3))
-        assert totals(desk.ledger) == {"paid": 3}
+        assert desk.ledger.totals() == {"paid": 3}
         assert (len(desk.bulk.posts), len(desk.bulk.puts)) == (1, 2)
 
 
@@ -309,7 +307,7 @@ async def test_an_acceptance_of_quotes_whose_answer_and_callback_are_lost_is_nev
 
         desk.bulk.alter = drop_next
         await desk.pay(*orders(3))
-        assert totals(desk.ledger) == {"unknown": 3}
+        assert desk.ledger.totals() == {"unknown": 3}
         assert len([raw for raw in desk.bulk.puts if b"acceptQuote" in raw]) == 1
         assert len(desk.scheme.committed()) == 3
 
@@ -324,13 +322,13 @@ async def test_a_call_that_was_not_taken_is_made_again_with_the_same_bytes():
 
         desk.bulk.alter = busy_next
         desk.ledger.order(orders(3))
-        driving = asyncio.ensure_future(desk.pump.run())
+        driving = asyncio.ensure_future(desk.drive())
         for tries in (1, 3, 5):
             await desk.until(lambda tries=tries: len(sent(desk)) == tries and not desk.rail.under_way)
-            desk.ledger.forget_time()
+            desk.ledger.hurry()
         async with asyncio.timeout(30):
             await driving
-        assert totals(desk.ledger) == {"paid": 3}
+        assert desk.ledger.totals() == {"paid": 3}
         for calls in (desk.bulk.posts, desk.bulk.puts[:2], desk.bulk.puts[2:]):
             assert len(calls) == 2
             assert len(set(calls)) == 1
@@ -344,11 +342,11 @@ async def test_a_call_made_again_whose_answer_is_lost_is_not_made_a_third_time()
         desk.ledger.order(orders(2))
         for tries in (1, 2, 2):
             for _ in range(3):
-                await desk.pump.turn()
+                await desk.driver.turn()
                 await desk.quiet()
             assert len(desk.bulk.posts) == tries
-            desk.ledger.forget_time()
-        assert totals(desk.ledger) == {"unknown": 2}
+            desk.ledger.hurry()
+        assert desk.ledger.totals() == {"unknown": 2}
 
 
 async def _waiting_to_accept_quotes(desk, count=3):
@@ -356,7 +354,7 @@ async def _waiting_to_accept_quotes(desk, count=3):
     desk.bulk.alter = lambda state, body: setattr(desk.bulk, "busy", 100 if state == adapter.QUOTE else 0)
     desk.ledger.order(orders(count))
     while len(desk.bulk.puts) < 2:
-        await desk.pump.turn()
+        await desk.driver.turn()
         await desk.quiet()
     desk.bulk.busy = 0
     assert {row.state for row in desk.ledger.rows.values()} == {"sent"}
@@ -366,9 +364,8 @@ async def test_a_call_that_was_not_taken_is_not_made_again_for_a_payment_that_we
     async with BulkDesk() as desk:
         await _waiting_to_accept_quotes(desk)
         row = desk.ledger.of("P-1")
-        row.state, row.reason = "review", "moved"
-        desk.ledger.live -= 1
-        desk.ledger.forget_time()
+        await desk.ledger.apply([ended_as(row, "review", "moved")])
+        desk.ledger.hurry()
         await desk.pay()
         assert [desk.state(f"P-{n}")[0] for n in range(3)] == ["failed", "review", "failed"]
         assert not desk.scheme.committed()
@@ -387,9 +384,9 @@ async def test_payments_of_a_call_that_was_not_taken_are_not_given_up_by_who_has
         assert [row.asked for row in desk.ledger.rows.values()] == [0, 0, 0], (
             "nothing is there to be asked about"
         )
-        desk.ledger.forget_time()
+        desk.ledger.hurry()
         await desk.pay()
-        assert totals(desk.ledger) == {"paid": 3}
+        assert desk.ledger.totals() == {"paid": 3}
         assert len(desk.bulk.puts) == 3
 
 
@@ -397,7 +394,7 @@ async def test_paid_after_the_batch_was_stopped_goes_to_a_person_before_it_is_pa
     async with BulkDesk() as desk:
         desk.scheme.every.add(Fault.NO_LIQUIDITY)
         await desk.pay(*orders(2, batch_id="B-1"))
-        assert totals(desk.ledger) == {"queued": 2}
+        assert desk.ledger.totals() == {"queued": 2}
         ((bulk_id, bulk),) = desk.bulk.bulks.items()
         victim = bulk.entries[0]
         victim.told.pop("lastError")
@@ -408,14 +405,14 @@ async def test_paid_after_the_batch_was_stopped_goes_to_a_person_before_it_is_pa
         desk.scheme.every.clear()
         desk.ledger.resume()
         await desk.pay()
-        assert totals(desk.ledger) == {"review": 1, "paid": 1}
+        assert desk.ledger.totals() == {"review": 1, "paid": 1}
 
 
 async def test_a_call_never_taken_in_its_time_has_not_happened():
     async with BulkDesk(**QUICK | {"bulk_seconds": 1.0}) as desk:
         desk.bulk.alter = lambda state, body: setattr(desk.bulk, "busy", 100 if state == adapter.QUOTE else 0)
         desk.ledger.order(orders(3))
-        driving = asyncio.ensure_future(desk.pump.run())
+        driving = asyncio.ensure_future(desk.drive())
         await desk.until(lambda: {row.state for row in desk.ledger.rows.values()} == {"sent"})
         await desk.until(lambda: len(desk.bulk.puts) == 2 and not desk.rail.under_way)
         # The time of the quotes is over.
@@ -424,7 +421,7 @@ async def test_a_call_never_taken_in_its_time_has_not_happened():
                 row.references["lead"] = row.references["untaken"] = (
                     f"transfer {row.references['bulk_transaction']} 2020-01-01T00:00:00.000Z"
                 )
-        desk.ledger.forget_time()
+        desk.ledger.hurry()
         async with asyncio.timeout(30):
             await driving
         assert {desk.state(f"P-{n}") for n in range(3)} == {("failed", "quote-expired")}
@@ -436,14 +433,14 @@ async def test_an_adapter_that_is_away_for_long_fails_nobody():
         await desk.sandbox.stop()
         desk.ledger.order(orders(2))
         for _ in range(4):
-            await desk.pump.turn()
+            await desk.driver.turn()
             await desk.quiet()
-            desk.ledger.forget_time()
+            desk.ledger.hurry()
         assert {row.state for row in desk.ledger.rows.values()} == {"working"}
         await desk.sandbox.start()
-        desk.ledger.forget_time()
+        desk.ledger.hurry()
         await desk.pay()
-        assert totals(desk.ledger) == {"paid": 2}
+        assert desk.ledger.totals() == {"paid": 2}
         assert len(desk.bulk.posts) == 1
 
 
@@ -458,7 +455,7 @@ async def test_a_bulk_the_adapter_refuses_fails_and_one_without_the_bulk_part_st
         desk.open()
         await desk.pay(*orders(2, batch_id="B-1"))
         assert desk.ledger.stopped == {"B-1": "http-404"}
-        assert totals(desk.ledger) == {"queued": 2}
+        assert desk.ledger.totals() == {"queued": 2}
 
 
 def _refuse():
@@ -471,7 +468,7 @@ async def test_a_hub_that_stops_just_after_the_post_goes_on_with_the_one_bulk():
     async with BulkDesk() as desk:
         desk.bulk.faults = {adapter.PARTY: {Fault.LATE}}
         desk.ledger.order(orders(3))
-        driving = asyncio.ensure_future(desk.pump.run())
+        driving = asyncio.ensure_future(desk.drive())
         await desk.until(lambda: len(desk.bulk.posts) == 1)
         driving.cancel()
         await desk.close()
@@ -479,7 +476,7 @@ async def test_a_hub_that_stops_just_after_the_post_goes_on_with_the_one_bulk():
         desk.open()
         assert desk.ledger.order(orders(3)) == 0
         await desk.pay()
-        assert totals(desk.ledger) == {"paid": 3}
+        assert desk.ledger.totals() == {"paid": 3}
         assert (len(desk.bulk.posts), len(desk.scheme.committed())) == (1, 3)
 
 
@@ -487,7 +484,7 @@ async def test_a_bulk_whose_post_was_never_made_is_not_made_later():
     async with BulkDesk(**QUICK) as desk:
         desk.rail._call_bulk = lambda *_: asyncio.sleep(0)
         await desk.pay(*orders(2))
-        assert totals(desk.ledger) == {"unknown": 2}
+        assert desk.ledger.totals() == {"unknown": 2}
         assert desk.bulk.posts == []
         stored = next(row.request for row in desk.ledger.rows.values() if "lead" in row.references)
         assert len(orjson.loads(stored)["individualTransfers"]) == 2
@@ -502,14 +499,12 @@ async def test_a_row_another_process_moved_meanwhile_is_not_accepted(stage):
             to = {"acceptParty": ("quote", "working"), "acceptQuote": ("transfer", "sent")}[stage]
             if any((step.stage, step.state) == to for step in steps):
                 desk.ledger.apply = apply
-                row = desk.ledger.of("P-0")
-                row.state, row.reason = "failed", "moved"
-                desk.ledger.live -= 1
+                await apply([ended_as(desk.ledger.of("P-0"), "failed", "moved")])
             return await apply(steps)
 
         desk.ledger.apply = racing
         await desk.pay(*orders(3))
-        assert totals(desk.ledger) == {"failed": 1, "paid": 2}
+        assert desk.ledger.totals() == {"failed": 1, "paid": 2}
         assert len(accepted(desk, stage)) == 2
 
 
@@ -549,7 +544,7 @@ async def test_quotes_told_without_the_parties_being_accepted_stop_the_batch_and
         desk.bulk.alter = alter
         await desk.pay(*orders(2, batch_id="B-1"))
         assert desk.ledger.stopped == {"B-1": "adapter-accepts-by-itself"}
-        assert totals(desk.ledger) == {"queued": 2}
+        assert desk.ledger.totals() == {"queued": 2}
         assert not desk.scheme.committed()
 
 
@@ -573,12 +568,12 @@ async def test_paid_in_an_earlier_bulk_goes_to_a_person():
         desk.scheme.every.add(Fault.NO_LIQUIDITY)
         await desk.pay(*orders(2, batch_id="B-1"))
         assert desk.ledger.stopped == {"B-1": "4001"}
-        assert totals(desk.ledger) == {"queued": 2}
+        assert desk.ledger.totals() == {"queued": 2}
         desk.scheme.every.clear()
         ((bulk_id, bulk),) = desk.bulk.bulks.items()
         desk.ledger.resume()
         await desk.pay()
-        assert totals(desk.ledger) == {"paid": 2}
+        assert desk.ledger.totals() == {"paid": 2}
         assert len(desk.bulk.posts) == 2
         victim = bulk.entries[0]
         victim.told.pop("lastError")
@@ -627,7 +622,7 @@ async def test_what_is_under_way_stays_within_the_window_and_bodies_within_their
     monkeypatch.setattr("connectors.mojaloop.adapter_bulk_rail.MAX_BODY", 64 * 1024 + 2500)
     async with BulkDesk(bulk_items=20, window=30) as desk:
         await desk.pay(*orders(90))
-        assert totals(desk.ledger) == {"paid": 90}
+        assert desk.ledger.totals() == {"paid": 90}
         assert max(desk.ledger.most_in_flight.values()) <= 40
         sizes = [len(orjson.loads(raw)["individualTransfers"]) for raw in desk.bulk.posts]
         assert max(sizes) < 20
@@ -641,7 +636,7 @@ async def test_with_a_secret_set_a_callback_without_it_changes_nothing(given):
         desk.bulk.bearer = given
         await desk.pay(*orders(2))
         assert set(desk.bulk.answers) == {401}
-        assert totals(desk.ledger) == {"unknown": 2}
+        assert desk.ledger.totals() == {"unknown": 2}
         assert desk.bulk.puts == []
 
 
@@ -649,7 +644,7 @@ async def test_with_the_secret_it_is_taken():
     async with BulkDesk(callback_secret="right-right-right-1") as desk:
         desk.bulk.bearer = "right-right-right-1"
         await desk.pay(*orders(2))
-        assert totals(desk.ledger) == {"paid": 2}
+        assert desk.ledger.totals() == {"paid": 2}
 
 
 @pytest.mark.parametrize(
@@ -687,28 +682,28 @@ async def test_a_callback_that_cannot_be_read_is_refused_and_the_right_one_still
     async with BulkDesk() as desk:
         desk.bulk.alter = lambda state, body: body.update(change) if state == adapter.QUOTE else None
         desk.ledger.order(orders(2))
-        driving = asyncio.ensure_future(desk.pump.run())
+        driving = asyncio.ensure_future(desk.drive())
         await desk.until(lambda: 400 in desk.bulk.answers)
         desk.bulk.alter = None
         ((bulk_id, bulk),) = desk.bulk.bulks.items()
         await desk.bulk._tell(bulk_id, bulk, adapter.QUOTE)
         async with asyncio.timeout(30):
             await driving
-        assert totals(desk.ledger) == {"paid": 2}
+        assert desk.ledger.totals() == {"paid": 2}
 
 
 async def test_what_began_in_bulk_ends_in_bulk_when_the_setting_is_turned_off():
     async with BulkDesk() as desk:
         desk.bulk.faults = {adapter.PARTY: {Fault.LATE}}
         desk.ledger.order(orders(2))
-        driving = asyncio.ensure_future(desk.pump.run())
+        driving = asyncio.ensure_future(desk.drive())
         await desk.until(lambda: len(desk.bulk.posts) == 1)
         driving.cancel()
         await desk.close()
         desk._settings["bulk"] = False
         desk.open()
         await desk.pay(order("P-9", "+27713999999"))
-        assert totals(desk.ledger) == {"paid": 3}
+        assert desk.ledger.totals() == {"paid": 3}
         assert (len(desk.bulk.posts), desk.sandbox.posts) == (1, ["P-9"])
         assert isinstance(desk.rail, AdapterRail)
 

@@ -10,10 +10,11 @@ from connectors.mojaloop.callbacks import Reader
 from connectors.mojaloop.client import MojaloopClient
 from connectors.mojaloop.flow import Flow
 from connectors.mojaloop.sandbox_adapter import AdapterSandbox
-from connectors.mojaloop.sandbox_ledger import MemoryLedger, Pump
 from connectors.mojaloop.sandbox_scheme import Fault
 from connectors.mojaloop.settings import MojaloopSettings
-from tests.connectors.mojaloop_desk import QUICK, order
+from connectors.payments.driver import Driver, Opened
+from connectors.payments.memory import MemoryLedger
+from tests.connectors.mojaloop_desk import LOOK, QUICK, order
 
 PHONE = "+27713803912"
 
@@ -38,8 +39,9 @@ class Desk:
 
     async def pay(self, *orders):
         self.ledger.order(orders)
-        async with asyncio.timeout(45):
-            await Pump(self.ledger, self.rail).run()
+        driver = Driver("adapter", self.ledger, Opened(self.rail), poll=LOOK)
+        async with asyncio.timeout(45), driver:
+            await self.ledger.still()
 
     def state(self, payment_id="P-1"):
         row = self.ledger.of(payment_id)

@@ -8,7 +8,6 @@ import pytest
 
 from connectors.mojaloop.formats import dumps
 from connectors.mojaloop.sandbox_http import SchemeSandbox
-from connectors.mojaloop.sandbox_ledger import totals
 from connectors.mojaloop.sandbox_scheme import Fault
 from tests.connectors.mojaloop_desk import Desk, order
 from tests.connectors.mojaloop_files import problems, schema_of
@@ -40,7 +39,7 @@ async def test_2500_payees_over_three_institutions_add_up_to_the_cent():
             missing(who, fault) and not (fault is Fault.ITEM_MISSING and not desk.sandbox.scheme.transfers)
         )
         await desk.pay(*given, within=100)
-        assert totals(desk.ledger) == {"paid": 2450, "failed": 50}
+        assert desk.ledger.totals() == {"paid": 2450, "failed": 50}
         states = defaultdict(int)
         for one in given:
             states[desk.ledger.of(one.payment_id).state] += one.amount.minor_units
@@ -69,7 +68,7 @@ async def test_bulk_bodies_as_sent_hold_the_official_schema():
             ]:
                 if mark in seen.body:
                     assert problems(schema_of("1.1", path, "post"), orjson.loads(seen.body)) == []
-        assert totals(desk.ledger) == {"paid": 5}
+        assert desk.ledger.totals() == {"paid": 5}
 
 
 @pytest.mark.parametrize(
@@ -94,7 +93,7 @@ async def test_a_fault_of_one_item_stays_with_that_item(fault, state, reason):
             desk.sandbox.scheme.told = _cured(desk.sandbox.scheme)
         await desk.pay(*given)
         assert desk.state(victim.payment_id) == (state, reason)
-        assert totals(desk.ledger)["paid"] == (8 if state == "paid" else 7)
+        assert desk.ledger.totals()["paid"] == (8 if state == "paid" else 7)
 
 
 def _cured(scheme):
@@ -112,14 +111,14 @@ async def test_a_bulk_answer_that_never_comes_is_asked_for():
     async with Desk(bulk=True, ask_seconds=0.3, lookup_seconds=10.0) as desk:
         desk.sandbox.scheme.every.add(Fault.SILENT)
         desk.ledger.order(orders(6))
-        driving = asyncio.ensure_future(desk.pump.run())
+        driving = asyncio.ensure_future(desk.drive())
         async with asyncio.timeout(45):
             while len(desk.sandbox.scheme.transfers) < 6:
                 await asyncio.sleep(0.01)
         desk.sandbox.scheme.every.clear()
         async with asyncio.timeout(45):
             await driving
-        assert totals(desk.ledger) == {"paid": 6}
+        assert desk.ledger.totals() == {"paid": 6}
         assert any(seen.id.startswith("/bulkTransfers/") for seen in desk.sandbox.received)
 
 
@@ -132,7 +131,7 @@ async def test_a_bulk_the_scheme_never_saw_is_sent_again_byte_for_byte():
 
         desk.rail._post_transfers = hold
         desk.ledger.order(orders(4, batch_id="B-1"))
-        driving = asyncio.ensure_future(desk.pump.run())
+        driving = asyncio.ensure_future(desk.drive())
         async with asyncio.timeout(45):
             while not held:
                 await asyncio.sleep(0.01)
@@ -145,7 +144,7 @@ async def test_a_bulk_the_scheme_never_saw_is_sent_again_byte_for_byte():
             if b"individualTransfers" in seen.body:
                 bodies[seen.id].add(seen.body)
         assert all(len(found) == 1 for found in bodies.values())
-        assert totals(desk.ledger) == {"paid": 4}
+        assert desk.ledger.totals() == {"paid": 4}
         assert len(desk.sandbox.scheme.committed()) == 4
 
 
@@ -158,7 +157,7 @@ async def test_a_bulk_answer_signed_by_another_institution_is_refused():
         stranger = next(fsp for fsp in desk.sandbox.scheme.fsps if fsp != row.institution)
         headers = desk.sandbox.signed("PUT", uri, body, stranger, "bulkTransfers")
         assert await desk.sandbox.deliver("PUT", uri, headers, body) == 400
-        assert totals(desk.ledger) == {"paid": 3}
+        assert desk.ledger.totals() == {"paid": 3}
 
 
 async def test_without_liquidity_a_bulk_stops_and_is_paid_once_after_it_was_resumed():
@@ -166,11 +165,11 @@ async def test_without_liquidity_a_bulk_stops_and_is_paid_once_after_it_was_resu
         desk.sandbox.scheme.every.add(Fault.NO_LIQUIDITY)
         await desk.pay(*orders(30, batch_id="B-1"), within=30)
         assert desk.ledger.stopped == {"B-1": "4001"}
-        assert totals(desk.ledger) == {"queued": 30}
+        assert desk.ledger.totals() == {"queued": 30}
         desk.sandbox.scheme.every.clear()
         desk.ledger.resume()
         await desk.pay(within=30)
-        assert totals(desk.ledger) == {"paid": 30}
+        assert desk.ledger.totals() == {"paid": 30}
         assert desk.moved == sum(one.amount.minor_units for one in orders(30))
 
 
@@ -194,5 +193,5 @@ async def test_two_entries_that_contradict_each_other_leave_the_payment_open_unt
 
         desk.sandbox._switch._occurrences = torn
         await desk.pay(*orders(3))
-        assert totals(desk.ledger) == {"paid": 3}
+        assert desk.ledger.totals() == {"paid": 3}
         assert desk.ledger.of("P-1").stage == "item"

@@ -8,7 +8,6 @@ import pytest
 
 from connectors.mojaloop.formats import dumps
 from connectors.mojaloop.sandbox_http import SchemeSandbox
-from connectors.mojaloop.sandbox_ledger import totals
 from connectors.mojaloop.sandbox_scheme import Fault
 from connectors.payments.contract import Transfer
 from connectors.testing.sandbox import Mode
@@ -120,7 +119,7 @@ async def test_a_process_that_dies_after_the_post_pays_once_however_often_the_or
     async with Desk(bulk=False, ask_seconds=30.0) as desk:
         desk.sandbox.scheme.faults[PHONE] = {Fault.SILENT}
         desk.ledger.order([order()])
-        driving = asyncio.ensure_future(desk.pump.run())
+        driving = asyncio.ensure_future(desk.drive())
         async with asyncio.timeout(45):
             while not desk.sandbox.scheme.transfers:
                 await asyncio.sleep(0.01)
@@ -131,7 +130,7 @@ async def test_a_process_that_dies_after_the_post_pays_once_however_often_the_or
         desk.open()
         assert desk.ledger.order([order()]) == 0
         assert desk.ledger.order([order()]) == 0
-        desk.ledger.forget_time()
+        desk.ledger.hurry()
         await desk.pay(order())
         assert desk.state("P-1") == ("paid", None)
         assert len(desk.sandbox.scheme.transfers) == 1
@@ -142,7 +141,7 @@ async def test_a_process_that_dies_before_the_post_sends_the_stored_bytes():
         posting = desk.rail._post_transfer
         desk.rail._post_transfer = lambda row: asyncio.sleep(0)
         desk.ledger.order([order()])
-        driving = asyncio.ensure_future(desk.pump.run())
+        driving = asyncio.ensure_future(desk.drive())
         async with asyncio.timeout(45):
             while desk.ledger.of("P-1").state != "sent":
                 await asyncio.sleep(0.01)
@@ -152,7 +151,7 @@ async def test_a_process_that_dies_before_the_post_sends_the_stored_bytes():
         await desk.rail.close()
         await desk.client.close()
         desk.open()
-        desk.ledger.forget_time()
+        desk.ledger.hurry()
         await desk.pay(order())
         assert desk.state("P-1") == ("paid", None)
         bodies = [seen.body for seen in desk.sandbox.received if seen.body and b"transferId" in seen.body]
@@ -173,9 +172,8 @@ async def test_a_look_up_under_way_answers_for_those_who_come_later():
         for payment in ("P-1", "P-2"):
             desk.ledger.order([order(payment)])
             await desk.rail.begin([replace(desk.ledger.of(payment))])
-        desk.ledger.waiting.clear()
         await desk.pay()
-        assert totals(desk.ledger) == {"paid": 2}
+        assert desk.ledger.totals() == {"paid": 2}
         assert len([seen for seen in desk.sandbox.received if seen.id.startswith("/parties")]) == 1
 
 
@@ -185,12 +183,12 @@ async def test_without_liquidity_the_batch_stops_and_goes_on_after_a_person_resu
         orders = [order(f"P-{n}", f"+2771000{n:04d}", batch_id="B-1") for n in range(200)]
         await desk.pay(*orders, within=60)
         assert desk.ledger.stopped == {"B-1": "4001"}
-        assert totals(desk.ledger) == {"queued": 200}
+        assert desk.ledger.totals() == {"queued": 200}
         assert len(desk.sandbox.scheme.transfers) < 200, "what was not on its way was not sent"
         desk.sandbox.scheme.every.clear()
         desk.ledger.resume()
         await desk.pay(within=60)
-        assert totals(desk.ledger) == {"paid": 200}
+        assert desk.ledger.totals() == {"paid": 200}
         assert len(desk.sandbox.scheme.committed()) == 200
 
 
@@ -217,9 +215,9 @@ async def test_an_answer_that_is_none_never_leads_to_a_second_transfer(mode):
     async with Desk(bulk=False) as desk:
         desk.sandbox.switch(mode)
         desk.ledger.order([order()])
-        driving = asyncio.ensure_future(desk.pump.run())
+        driving = asyncio.ensure_future(desk.drive())
         async with asyncio.timeout(45):
-            while desk.ledger.of("P-1").resent == 0 and desk.ledger.live:
+            while desk.ledger.of("P-1").resent == 0 and desk.ledger.moving():
                 await asyncio.sleep(0.01)
         desk.sandbox.switch(Mode.OK)
         async with asyncio.timeout(45):
@@ -232,7 +230,7 @@ async def test_a_busy_scheme_is_tried_again():
     async with Desk(bulk=False) as desk:
         desk.sandbox.switch(Mode.STATUS, retry_after=1)
         desk.ledger.order([order()])
-        driving = asyncio.ensure_future(desk.pump.run())
+        driving = asyncio.ensure_future(desk.drive())
         async with asyncio.timeout(45):
             while desk.sandbox.busiest == 0:
                 await asyncio.sleep(0.01)
@@ -252,15 +250,15 @@ async def test_a_scheme_that_is_away_for_long_fails_nobody():
         await desk.client.token(asyncio.get_running_loop().time() + 5)
         await desk.sandbox.stop()
         desk.ledger.order([order()])
-        await desk.pump.turn()
+        await desk.driver.turn()
         for _ in range(4):
             await _quiet(desk)
-            desk.ledger.forget_time()
-            await desk.pump.turn()
+            desk.ledger.hurry()
+            await desk.driver.turn()
         await _quiet(desk)
         assert desk.state("P-1")[0] == "working"
         await desk.sandbox.start()
-        desk.ledger.forget_time()
+        desk.ledger.hurry()
         await desk.pay()
         assert desk.state("P-1") == ("paid", None)
 
@@ -297,7 +295,7 @@ async def test_a_notification_without_proof_is_no_payment():
     async with Desk(bulk=False, ask_seconds=30.0) as desk:
         desk.sandbox.scheme.faults[PHONE] = {Fault.SILENT}
         desk.ledger.order([order()])
-        driving = asyncio.ensure_future(desk.pump.run())
+        driving = asyncio.ensure_future(desk.drive())
         async with asyncio.timeout(45):
             while not desk.sandbox.scheme.transfers:
                 await asyncio.sleep(0.01)
@@ -324,10 +322,9 @@ async def test_no_personal_datum_and_no_secret_is_in_any_log_line(caplog):
 
 
 async def test_many_payments_stay_within_the_window_of_each_institution():
-    async with Desk(SchemeSandbox(algorithm="ES256"), **CALM) as desk:
-        desk.pump._window = 7
+    async with Desk(SchemeSandbox(algorithm="ES256"), **CALM, window=7) as desk:
         await desk.pay(*(order(f"P-{n}", f"+2771{n:06d}") for n in range(150)), within=60)
-        assert totals(desk.ledger) == {"paid": 150}
+        assert desk.ledger.totals() == {"paid": 150}
         assert max(desk.ledger.most_in_flight.values()) == 7
 
 

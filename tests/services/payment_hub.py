@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from types import SimpleNamespace
 from typing import Any
 
 from aiohttp import ClientSession, web
@@ -15,7 +14,7 @@ from connectors.payment_hub_ee import PaymentHubConnector
 from connectors.payment_hub_ee.sandbox import PaymentHubSandbox
 from connectors.payment_hub_ee.sandbox_books import Books, Fault
 from connectors.payment_hub_ee.sandbox_http import DeploymentSandbox
-from connectors.payments.driver import Driver
+from connectors.payments.driver import Driver, Opened
 from connectors.payments.memory import MemoryLedger
 
 QUICK = {"first_ask": 0.05, "sweep_seconds": 0.1, "lost_asks": 3, "missing_asks": 3, "request_timeout": 2.0}
@@ -70,11 +69,7 @@ class Desk:
         self.connector = PaymentHubConnector(model.model_validate(settings))
         await self.connector.open(Context("payment-hub", self._http, self.hub.services()))
         self.rail = self.connector.rail
-
-        async def ready() -> None:
-            return None
-
-        self.driver = Driver("payment-hub", self.ledger, SimpleNamespace(ready=ready, rail=self.rail))
+        self.driver = Driver("payment-hub", self.ledger, Opened(self.rail))
         self.driver.start()
 
     async def restart(self) -> None:

@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Final
 
 import asyncpg
@@ -22,7 +21,7 @@ from adapters.cli.bench.scratch import drop_database, fresh_database
 from canonical_model.message import uuid7
 from canonical_model.payment import PaymentInstruction
 from connectors.payments.contract import Ledger, Rail
-from connectors.payments.driver import Driver
+from connectors.payments.driver import Driver, Opened
 from registry.settings import HubSettings
 from registry.storage import migrate
 from registry.storage.database import open_pool
@@ -95,15 +94,8 @@ async def pay(
         entered += len(some)
         units += sum(one.amount.minor_units for one in some)
     await held.complete(TARGET, message, TARGET, {"count": entered, "minor_units": units})
-
-    async def ready() -> None:
-        return None
-
-    place: Any = SimpleNamespace(ready=ready, rail=rail)
-    driver = Driver(TARGET, held, place)
-    driver.start()
     try:
-        async with asyncio.timeout(_WAIT):
+        async with asyncio.timeout(_WAIT), Driver(TARGET, held, Opened(rail)):
             while True:
                 left = int(await pool.fetchval(_LIVE, TARGET))
                 if not left:
@@ -115,7 +107,6 @@ async def pay(
                     break
                 await asyncio.sleep(_LOOK)
     finally:
-        await driver.stop()
         await held.drain()
     return Kept(
         entered, time.perf_counter() - began, time.process_time() - cpu,

@@ -31,10 +31,11 @@ from connectors.mojaloop.client import MojaloopClient
 from connectors.mojaloop.flow import Flow
 from connectors.mojaloop.ledger import QUOTE
 from connectors.mojaloop.sandbox_http import key_pair
-from connectors.mojaloop.sandbox_ledger import MemoryLedger, Pump, totals
 from connectors.mojaloop.settings import MojaloopSettings
 from connectors.mojaloop.signing import Received, Signer, Verifier
-from connectors.payments.contract import QUEUED, Ledger
+from connectors.payments.contract import LOOKUP, QUEUED, Ledger, Step
+from connectors.payments.driver import Driver, Opened
+from connectors.payments.memory import MemoryLedger
 
 GOAL_SINGLE_MS: Final = 2.0
 GOAL_BULK_MS: Final = 0.3
@@ -170,23 +171,20 @@ class _Desk:
             max(self.ledger.most_in_flight.values(), default=0),
             self.window,
             growth,
-            payments + _WARM - totals(self.ledger).get("paid", 0),
+            payments + _WARM - self.ledger.totals().get("paid", 0),
         )
 
     async def _pay(self, orders: Sequence[PaymentInstruction], mode: str) -> None:
         self.ledger.order(orders)
         if mode == "bulk-known":
-            self._know()
-        async with asyncio.timeout(_WAIT):
-            await Pump(self.ledger, self.rail).run()
+            await self._know(orders)
+        async with asyncio.timeout(_WAIT), Driver("bench", self.ledger, Opened(self.rail)):
+            await self.ledger.still()
 
-    def _know(self) -> None:
-        """Let the institution of every waiting transfer be known, as after an earlier look-up."""
-        for row_id in self.ledger.waiting:
-            row = self.ledger.rows[row_id]
-            row.stage, row.state, row.institution = QUOTE, QUEUED, "bluebank"
-            self.ledger.ready["bluebank"].append(row_id)
-        self.ledger.waiting.clear()
+    async def _know(self, orders: Sequence[PaymentInstruction]) -> None:
+        """Let the institution of these transfers be known, as after an earlier look-up."""
+        ids = [self.ledger.of(order.payment_id).id for order in orders]
+        await self.ledger.apply([Step(id_, (LOOKUP, QUEUED), QUOTE, QUEUED, "bluebank") for id_ in ids])
 
 
 @asynccontextmanager

@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Final
 
 import psutil
@@ -27,7 +26,7 @@ from connectors.payment_hub_ee.rail import Rail
 from connectors.payment_hub_ee.sandbox_http import TENANT, key_pair
 from connectors.payment_hub_ee.settings import PaymentHubSettings
 from connectors.payment_hub_ee.signing import Signer
-from connectors.payments.driver import Driver
+from connectors.payments.driver import Driver, Opened
 from connectors.payments.memory import MemoryLedger
 
 GOAL_SECONDS: Final = 60.0
@@ -103,18 +102,10 @@ async def _pay(settings: PaymentHubSettings, payments: int) -> Figures:
         ledger.order((_order(n) for n in range(start, min(start + _CHUNK, payments))), "bench")
         await asyncio.sleep(0)
     entered = time.perf_counter() - began
-
-    async def ready() -> None:
-        return None
-
-    driver = Driver("bench", ledger, SimpleNamespace(ready=ready, rail=rail))
-    driver.start()
     try:
-        async with asyncio.timeout(_WAIT):
-            while ledger.moving():  # noqa: ASYNC110 - the event of the ledger is the driver's
-                await asyncio.sleep(1)
+        async with asyncio.timeout(_WAIT), Driver("bench", ledger, Opened(rail)):
+            await ledger.still()
     finally:
-        await driver.stop()
         await rail.close()
         await client.close()
     files = {row.references.get("order") for row in ledger.rows.values()}
