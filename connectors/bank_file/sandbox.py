@@ -15,7 +15,6 @@ from canonical_model.message import Message, uuid7
 from connectors.bank_file.writing import NAMESPACE
 from connectors.file.client import PART
 from connectors.payments import sandbox
-from connectors.payments.memory import MemoryLedger
 from connectors.payments.sandbox import PayingSandbox
 
 _DOCUMENT: Final = "CstmrCdtTrfInitn"
@@ -183,11 +182,11 @@ class Folders:
         return ()
 
 
-class BankFileSandbox(PayingSandbox[Folders, MemoryLedger]):
+class BankFileSandbox(PayingSandbox[Folders]):
     """Folders in place of a system; what the kit switches is how the ledger takes payments."""
 
     def __init__(self) -> None:
-        super().__init__(Folders(), MemoryLedger())
+        super().__init__(Folders())
 
 
 def _tag(name: str) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from canonical_model.message import Message
 from connectors.g2p_connect.disburse_peer import DisbursePeer
 from connectors.payments import sandbox
-from connectors.payments.memory import MemoryLedger
 from connectors.payments.sandbox import PayingSandbox
 
 
@@ -14,8 +13,8 @@ def example_message() -> Message:
     return sandbox.example_message({"provider": "m-pay"})
 
 
-class G2pConnectSandbox(PayingSandbox[DisbursePeer, MemoryLedger]):
+class G2pConnectSandbox(PayingSandbox[DisbursePeer]):
     """A system on a loopback port; what the kit switches is how the ledger takes payments."""
 
     def __init__(self) -> None:
-        super().__init__(DisbursePeer(), MemoryLedger())
+        super().__init__(DisbursePeer())

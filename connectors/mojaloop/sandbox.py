@@ -5,7 +5,6 @@ from __future__ import annotations
 from canonical_model.message import Message
 from connectors.mojaloop.sandbox_http import SchemeSandbox
 from connectors.payments import sandbox
-from connectors.payments.memory import MemoryLedger
 from connectors.payments.sandbox import PayingSandbox
 
 
@@ -14,8 +13,8 @@ def example_message() -> Message:
     return sandbox.example_message(currency="USD")
 
 
-class MojaloopSandbox(PayingSandbox[SchemeSandbox, MemoryLedger]):
+class MojaloopSandbox(PayingSandbox[SchemeSandbox]):
     """A scheme on a loopback port; what the kit switches is how the ledger takes payments."""
 
     def __init__(self) -> None:
-        super().__init__(SchemeSandbox(), MemoryLedger())
+        super().__init__(SchemeSandbox())

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 from uuid import UUID
 
 from canonical_model.message import Message, new_traceparent
 from canonical_model.payment import PaymentInstruction
 from connectors.errors import Refused, Unavailable, Unknown
-from connectors.testing.sandbox import Mode, Seen
-
-_MAX_KEPT: Final = 10_000
+from connectors.payments.memory import MemoryLedger
+from connectors.testing.sandbox import Mode
+from connectors.testing.service import ServiceSandbox
 
 
 def example_message(account: Mapping[str, str] | None = None, *, currency: str = "KES") -> Message:
@@ -49,41 +48,24 @@ class PeerSandbox(Protocol):
         """Return the secrets among the settings."""
 
 
-class EntryLedger(Protocol):
-    """Where a paying connector's orders are entered."""
-
-    def order(self, orders: Sequence[PaymentInstruction], batch_id: str | None = None) -> int:
-        """Enter payments as queued and return how many are new; one that is there already changes nothing."""
-
-
 PeerT = TypeVar("PeerT", bound=PeerSandbox)
-LedgerT = TypeVar("LedgerT", bound=EntryLedger)
 
 
-class PayingSandbox(Generic[PeerT, LedgerT]):
+class PayingSandbox(ServiceSandbox, Generic[PeerT]):
     """A peer, and a ledger in `services()`; what the kit switches is how the ledger takes payments."""
 
-    def __init__(self, peer: PeerT, ledger: LedgerT) -> None:
-        self.peer, self.ledger = peer, ledger
-        self.received: list[Seen] = []
-        self.busiest = 0
-        self._effects: dict[str, None] = {}
-        self._inside = 0
-        self._running = False
-        self._mode, self._seconds = Mode.OK, 0.0
-        self._retry_after: int | None = None
-        self._stopping = asyncio.Event()
+    def __init__(self, peer: PeerT) -> None:
+        super().__init__()
+        self.peer, self.ledger = peer, MemoryLedger()
 
     async def start(self) -> None:
         """Let the peer be there, and take payments from now on."""
-        self._stopping = asyncio.Event()
-        self._running = True
+        await super().start()
         await self.peer.start()
 
     async def stop(self) -> None:
         """Let the peer be gone, and fail every payment like a database that is gone; safe to call twice."""
-        self._running = False
-        self._stopping.set()
+        await super().stop()
         await self.peer.stop()
 
     def settings(self) -> dict[str, Any]:
@@ -98,17 +80,7 @@ class PayingSandbox(Generic[PeerT, LedgerT]):
         """Return the secrets among the settings."""
         return self.peer.secrets()
 
-    def effects(self) -> Sequence[str]:
-        """Return the ids of the messages whose payments are in the ledger, each once."""
-        return tuple(self._effects)
-
-    def switch(
-        self, mode: Mode, *, status: int | None = None, seconds: float = 0.0, retry_after: int | None = None
-    ) -> None:
-        """Treat the next messages in this way; a database has no `status`."""
-        self._mode, self._seconds, self._retry_after = mode, seconds, retry_after
-
-    def transfers(self, target: str) -> LedgerT:
+    def transfers(self, target: str) -> MemoryLedger:
         """Return the ledger of a target's transfers."""
         return self.ledger
 
@@ -117,13 +89,8 @@ class PayingSandbox(Generic[PeerT, LedgerT]):
     ) -> int:
         """Take payments into the ledger and return how many are new."""
         self._check_running()
-        self._inside += 1
-        self.busiest = max(self.busiest, self._inside)
-        try:
-            await asyncio.sleep(0)
+        async with self._in_hand():
             return await self._enter(str(message_id), batch_id, orders)
-        finally:
-            self._inside -= 1
 
     async def complete(
         self, target: str, message_id: UUID, batch_id: str | None, totals: Mapping[str, int]
@@ -144,13 +111,8 @@ class PayingSandbox(Generic[PeerT, LedgerT]):
         if mode is Mode.STATUS:
             raise Unavailable("The ledger is busy.", code="target-busy", retry_after=self._retry_after)
         new = self.ledger.order(orders, batch_id)
-        self.received.append(Seen(message_id, b"".join(o.payment_id.encode() for o in orders), {}))
-        self._effects[message_id] = None
-        if len(self.received) > _MAX_KEPT:
-            del self.received[0]
-            del self._effects[next(iter(self._effects))]
-        if mode in (Mode.SLOW, Mode.HANG):
-            await self._wait(self._seconds if mode is Mode.SLOW else None)
+        self._keep(message_id, b"".join(o.payment_id.encode() for o in orders))
+        await self._linger()
         if mode in (Mode.CLOSE_AFTER_BODY, Mode.GARBAGE) or (mode is Mode.HANG and not self._running):
             # What the books say when the connection breaks while a commit is answered.
             raise Unknown("The database went away while the ledger was written.", code="outcome-unknown")
@@ -159,10 +121,3 @@ class PayingSandbox(Generic[PeerT, LedgerT]):
     def _check_running(self) -> None:
         if not self._running:
             raise Unavailable("The database is away; nothing was entered.", code="database-unavailable")
-
-    async def _wait(self, seconds: float | None) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            return

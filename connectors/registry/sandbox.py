@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final
+from typing import Any
 from uuid import UUID
 
 import asyncpg
@@ -14,9 +13,8 @@ import orjson
 
 from canonical_model.message import Message, new_traceparent
 from connectors.errors import Refused, Unavailable
-from connectors.testing.sandbox import Mode, Seen
-
-_MAX_KEPT: Final = 10_000
+from connectors.testing.sandbox import Mode
+from connectors.testing.service import ServiceSandbox
 
 
 def example_message() -> Message:
@@ -45,28 +43,8 @@ class Done:
     disputed: str | None = None
 
 
-class RegistrySandbox:
+class RegistrySandbox(ServiceSandbox):
     """Stands where the hub's own store would: hand `services()` to the connector's context."""
-
-    def __init__(self) -> None:
-        self.received: list[Seen] = []
-        self.busiest = 0
-        self._effects: dict[str, None] = {}
-        self._inside = 0
-        self._running = False
-        self._mode, self._seconds = Mode.OK, 0.0
-        self._retry_after: int | None = None
-        self._stopping = asyncio.Event()
-
-    async def start(self) -> None:
-        """Take messages from now on."""
-        self._stopping = asyncio.Event()
-        self._running = True
-
-    async def stop(self) -> None:
-        """Fail every message like a database that is gone; safe to call twice."""
-        self._running = False
-        self._stopping.set()
 
     def settings(self) -> dict[str, Any]:
         """Return the settings of a registry target: none."""
@@ -79,16 +57,6 @@ class RegistrySandbox:
     def secrets(self) -> Sequence[str]:
         """Return nothing: a registry target has no secrets."""
         return ()
-
-    def effects(self) -> Sequence[str]:
-        """Return the ids applied, each once."""
-        return tuple(self._effects)
-
-    def switch(
-        self, mode: Mode, *, status: int | None = None, seconds: float = 0.0, retry_after: int | None = None
-    ) -> None:
-        """Treat the next messages in this way; a database has no `status`."""
-        self._mode, self._seconds, self._retry_after = mode, seconds, retry_after
 
     async def upsert(
         self, person: Mapping[str, Any], *, source: str, message_id: UUID, at: datetime | None = None
@@ -141,14 +109,8 @@ class RegistrySandbox:
 
     async def _take(self, data: Mapping[str, Any], message_id: UUID) -> Done:
         self._alive()
-        self._inside += 1
-        self.busiest = max(self.busiest, self._inside)
-        try:
-            # A real store gives way to other callers too; without it nothing here would ever be under way twice.
-            await asyncio.sleep(0)
+        async with self._in_hand():
             return await self._apply(data, message_id)
-        finally:
-            self._inside -= 1
 
     async def _apply(self, data: Mapping[str, Any], message_id: UUID) -> Done:
         mode = self._mode
@@ -160,25 +122,10 @@ class RegistrySandbox:
         if mode is Mode.STATUS:
             raise asyncpg.TooManyConnectionsError("sorry, too many clients already")
         repeated = str(message_id) in self._effects
-        self._keep(data, str(message_id))
-        if mode in (Mode.SLOW, Mode.HANG):
-            await self._wait(self._seconds if mode is Mode.SLOW else None)
+        self._keep(str(message_id), orjson.dumps(dict(data)))
+        await self._linger()
         if mode is Mode.CLOSE_AFTER_BODY or (mode is Mode.HANG and not self._running):
             raise asyncpg.ConnectionDoesNotExistError("connection was closed in the middle of operation")
         if mode is Mode.GARBAGE:
             raise asyncpg.InternalClientError("unexpected message type '\\x00'")
         return Done(created=not repeated, changed=not repeated, repeated=repeated)
-
-    def _keep(self, data: Mapping[str, Any], message_id: str) -> None:
-        self.received.append(Seen(message_id, orjson.dumps(dict(data)), {}))
-        self._effects[message_id] = None
-        if len(self.received) > _MAX_KEPT:
-            del self.received[0]
-            del self._effects[next(iter(self._effects))]
-
-    async def _wait(self, seconds: float | None) -> None:
-        try:
-            async with asyncio.timeout(seconds):
-                await self._stopping.wait()
-        except TimeoutError:
-            return
