@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence, Set
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -37,6 +37,8 @@ REPEATED_CODE: Final = "account-id-repeated"
 _FRESH: Final = 5.0
 """Seconds for which a process goes by the strategies it has read."""
 Connection = asyncpg.Connection | PoolConnectionProxy
+_Row = tuple[Any, ...]
+"""A link as it is written: its id, the hash of the id that is linked, and the other columns."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,10 +145,7 @@ class Accounts:
             fresh = [row for row in prepared if not isinstance(row, str)]
             await using.execute(sql.EXPIRE, [row[1] for row in fresh], actor)
             made = await self._enter(using, fresh, actor)
-            found = [
-                Linked(code=row) if isinstance(row, str) else
-                Linked(row[0]) if row[0] in made else Linked(code=LINKED_CODE) for row in prepared
-            ]  # fmt: skip
+            found = _outcomes(prepared, made, LINKED_CODE)
             await self._trace(using, "account.link", found, actor, request_id)
         return found
 
@@ -162,7 +161,7 @@ class Accounts:
         _bounded(links)
         prepared = await self._prepared(links, connection, update=True)
         seen: set[bytes] = set()
-        rows: list[tuple[Any, ...] | str] = []
+        rows: list[_Row | str] = []
         for row in prepared:
             rows.append(REPEATED_CODE if not isinstance(row, str) and row[1] in seen else row)
             if not isinstance(row, str):
@@ -176,10 +175,7 @@ class Accounts:
                 for row in await using.fetch(sql.END, hashes, [None] * len(hashes), actor, "updated")
             }
             made = await self._enter(using, [row for row in fresh if row[1] in ended], actor)
-            found = [
-                Linked(code=row) if isinstance(row, str) else
-                Linked(row[0]) if row[0] in made else Linked(code=UNLINKED_CODE) for row in rows
-            ]  # fmt: skip
+            found = _outcomes(rows, made, UNLINKED_CODE)
             await self._trace(using, "account.update", found, actor, request_id)
         return found
 
@@ -303,11 +299,11 @@ class Accounts:
 
     async def _prepared(
         self, links: Sequence[Link], connection: Connection | None, *, update: bool = False
-    ) -> list[tuple[Any, ...] | str]:
+    ) -> list[_Row | str]:
         """Return a row for each link, or the code of what is wrong with it."""
         book, now = await self.strategies(connection), datetime.now(UTC)
         key = await self._vault.current_key(TABLE)
-        prepared: list[tuple[Any, ...] | str] = []
+        prepared: list[_Row | str] = []
         for each in links:
             read = book.read("fa", each.address.strip())
             if book.read("id", each.id.strip()) is None:
@@ -332,7 +328,7 @@ class Accounts:
                 )  # fmt: skip
         return prepared
 
-    async def _enter(self, connection: Connection, rows: Sequence[tuple[Any, ...]], actor: str) -> set[UUID]:
+    async def _enter(self, connection: Connection, rows: Sequence[_Row], actor: str) -> set[UUID]:
         if not rows:
             return set()
         *columns, keys = (list(column) for column in zip(*rows, strict=True))
@@ -385,6 +381,14 @@ def _opened(row: asyncpg.Record, key: Any, book: StrategyBook) -> Resolved:
         return Resolved(state, "record", row["id"], None, address)
     plain = orjson.loads(key.open(row["sealed"], aad(TABLE, "sealed", row["id"].bytes)))
     return Resolved(state, "link", row["id"], plain["id"], plain["fa"], plain.get("more", {}))
+
+
+def _outcomes(rows: Sequence[_Row | str], made: Set[UUID], otherwise: str) -> list[Linked]:
+    """Return what became of each row: refused by its own code, made, or refused by the code for all that were not made."""
+    return [
+        Linked(code=row) if isinstance(row, str) else
+        Linked(row[0]) if row[0] in made else Linked(code=otherwise) for row in rows
+    ]  # fmt: skip
 
 
 def _compared(one: Resolved, asked: Question) -> Resolved:
