@@ -12,8 +12,8 @@ from aiohttp import web
 
 from adapters.dci.envelope import Notification, NotifiedEvent, message_id_of, read_notification
 from adapters.dci.profile import profile_of
-from adapters.dci.replies import CORRELATION, acknowledged, correlation_id, refused
-from adapters.dci.schemas import ACK, ERRORS, EXAMPLE, NOTIFY
+from adapters.dci.replies import CORRELATION, REFUSALS, acknowledged, correlation_id, refused
+from adapters.dci.schemas import ACK, EXAMPLE, NOTIFY
 from adapters.dci.signed import Signatures
 from adapters.http.body import parse_json
 from adapters.http.operations import Answer, Body, Call, Operation
@@ -60,19 +60,7 @@ def operations(services: Services) -> list[Operation]:
             requests={"application/json": NOTIFY},
             example=EXAMPLE,
             render=refused,
-            answers={
-                200: Answer("The message is stored.", {"application/json": ACK}),
-                400: Answer("The message cannot be used.", {"application/json": ACK}),
-                401: Answer("No valid token.", {"application/json": ERRORS}),
-                403: Answer("Not permitted.", {"application/json": ERRORS}),
-                406: Answer("The answer is JSON.", {"application/json": ACK}),
-                408: Answer("The body came too slowly.", {"application/json": ACK}),
-                413: Answer("The body is too large.", {"application/json": ACK}),
-                415: Answer("The body is not JSON.", {"application/json": ACK}),
-                429: Answer("Too many requests.", {"application/json": ACK}),
-                500: Answer("The hub failed.", {"application/json": ERRORS}),
-                503: Answer("The hub cannot store messages now.", {"application/json": ACK}),
-            },
+            answers={200: Answer("The message is stored.", {"application/json": ACK}), **REFUSALS},
         )
         for number, namespace in enumerate(services.dci_namespaces)
     ]

@@ -10,8 +10,10 @@ from typing import Any, Final
 import orjson
 from aiohttp import web
 
+from adapters.dci.schemas import ACK, ERRORS
 from adapters.http.catalog import declare, fault_of, is_ours
 from adapters.http.language import best_language, translate
+from adapters.http.operations import Answer
 from adapters.http.problems import RequestRefused, headers_of, note_fault
 from canonical_model.errors import HubError
 
@@ -56,6 +58,22 @@ _CODES: Final[Mapping[str, str]] = {
 }
 _TRANSPORT: Final = frozenset({401, 403, 500})
 """Statuses for which the standard has a body of their own, without an acknowledgement."""
+REFUSALS: Final[Mapping[int, Answer]] = {
+    code: Answer(text, {"application/json": ERRORS if code in _TRANSPORT else ACK})
+    for code, text in (
+        (400, "The message cannot be used."),
+        (401, "No valid token."),
+        (403, "Not permitted."),
+        (406, "The answer is JSON."),
+        (408, "The body came too slowly."),
+        (413, "The body is too large."),
+        (415, "The body is not JSON."),
+        (429, "Too many requests."),
+        (500, "The hub failed."),
+        (503, "The hub cannot store messages now."),
+    )
+}
+"""What `refused` answers, for the description of operations that use it."""
 
 
 def correlation_id(partner: str, message_id: str) -> str:

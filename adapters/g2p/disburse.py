@@ -2,35 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, Literal
 
-import orjson
 from aiohttp import web
 
-from adapters.dci.envelope import message_id_of, refuse
-from adapters.dci.replies import CORRELATION, acknowledged, correlation_id, refused
-from adapters.dci.schemas import ACK, ERRORS
-from adapters.dci.signed import Signatures
+from adapters.dci.replies import acknowledged, refused
 from adapters.g2p.disburse_answers import Writer, statuses
-from adapters.g2p.disburse_profile import DIALECT, callback_of, disburse_profile_of, guard_of
+from adapters.g2p.disburse_callbacks import Answers
 from adapters.g2p.disburse_questions import found, read_criteria, read_status, status
-from adapters.g2p.disburse_reading import Envelope, read_envelope, read_orders
-from adapters.g2p.disburse_schemas import ANSWER, EXAMPLES, REQUESTS
+from adapters.g2p.disburse_reading import read_orders
+from adapters.g2p.disburse_schemas import EXAMPLES, REQUESTS
+from adapters.g2p.messages import NAMESPACE, Read, Reception, receivers, told
 from adapters.http.app import add_operations
-from adapters.http.body import parse_json
-from adapters.http.operations import Answer, Body, Call, Operation
-from adapters.http.problems import RequestRefused
+from adapters.http.operations import Body, Call, Operation
 from adapters.http.security.partners import Partner, Partners, Scope
+from adapters.http.security.whole import check_whole
 from adapters.http.services import Services
 from canonical_model.tracing import continued_traceparent
-from connectors.network import AddressGuard
 from routing.disbursements import Asked, Disbursements, Taken
 
-NAMESPACE: Final = "/g2p/v1.0.0"
 Kind = Literal["disburse", "search", "status"]
 PATHS: Final[dict[Kind, tuple[str, str, str, tuple[str, ...]]]] = {
     # The printed lists of actions are copies of one another: the true verb is spoken, the printed ones are understood.
@@ -55,62 +48,35 @@ _SUMMARIES: Final[dict[Kind, str]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class _Read:
-    partner: str
-    envelope: Envelope
-    same: bytes
-    now: datetime
-
-
 class Disburser:
     """Answers the messages of disburse; what is ordered is stored before it is acknowledged."""
 
     def __init__(self, services: Services, store: Disbursements, writer: Writer) -> None:
         self._store, self._writer = store, writer
-        self._profiles = {name: disburse_profile_of(partner) for name, partner in services.partners.items()}
-        self._signatures = Signatures(self._profiles)
+        self._reception = Reception(services)
 
     async def take(self, kind: Kind, request: web.Request, call: Call) -> web.Response:
         """Acknowledge a message whose answer comes by callback."""
         read = self._read(kind, request, call)
-        profile = self._profiles[read.partner]
-        uri = callback_of(read.envelope.sender_uri, profile.callbacks, CALLBACKS[kind][0])
-        if uri is None:
-            refuse(
-                "/header/sender_uri",
-                "callbacks of this partner do not go there",
-                "dci-sender-uri-invalid",
-            )
-        taken = await self._store_it(kind, request, call, read, uri)
+        taken = await self._store_it(kind, request, call, read, read.callback(CALLBACKS[kind][0]))
         return acknowledged(str(taken.id), taken.received_at)
 
     async def answer(self, kind: Kind, request: web.Request, call: Call) -> web.Response:
         """Answer a message at once."""
         read = self._read(kind, request, call)
         taken = await self._store_it(kind, request, call, read, None)
-        body = await answer_of(self._store, self._writer, taken, self._profiles[read.partner].receiver_id)
+        body = await answer_of(self._store, self._writer, taken, read.profile.receiver_id)
         return web.Response(body=body, content_type="application/json")
 
-    def _read(self, kind: Kind, request: web.Request, call: Call) -> _Read:
+    def _read(self, kind: Kind, request: web.Request, call: Call) -> Read:
         refuse_confined(call.partner)
-        name = call.partner.name
-        envelope = parse_json(call.body)
-        message_id = message_id_of(envelope)
-        if message_id is not None:
-            request[CORRELATION] = correlation_id(name, message_id)
-        now = datetime.now(UTC)
         _, _, items, actions = PATHS[kind]
-        read = read_envelope(envelope, self._profiles[name], now, actions, items)
-        self._signatures.check(envelope, call.body, name)
-        # A repeat is the same when it says the same: a sender that tries again may stamp and sign it anew.
-        same = orjson.dumps([kind, envelope["message"]], option=orjson.OPT_SORT_KEYS)
-        return _Read(name, read, same, now)
+        return self._reception.read(request, call, [kind], actions, items)
 
     async def _store_it(
-        self, kind: Kind, request: web.Request, call: Call, read: _Read, uri: str | None
+        self, kind: Kind, request: web.Request, call: Call, read: Read, uri: str | None
     ) -> Taken:
-        envelope, profile = read.envelope, self._profiles[read.partner]
+        envelope, profile = read.envelope, read.profile
         words: dict[str, Any] = {"dialect": "g2p", "sender_id": envelope.sender_id, "uri": uri}
         due = None if uri is None else 0.0
         if kind == "search":
@@ -148,25 +114,15 @@ async def answer_of(
         if settled and any(one["status"] in {"rcvd", "pdng"} for one in entries):
             return None
         message = {"transaction_id": taken.transaction_id, "disbursements_status": entries}
-    return writer.envelope(
-        taken.id,
-        CALLBACKS[kind][1],
-        message,
-        entries,
-        sender=taken.words.get("sender_id"),
-        receiver=hub_id,
-        reason=reason,
-    )
+    return writer.answer(taken, CALLBACKS[kind][1], message, entries, hub_id=hub_id, reason=reason)
 
 
 def refuse_confined(partner: Partner) -> None:
     """Raise `RequestRefused` (`partner-confined`) for a partner that sees a part of the people only."""
-    if partner.areas is None and partner.programs is None and partner.consent is None:
-        return
-    raise RequestRefused(
-        "A partner that sees a part of the registry only cannot order payments by account. Nothing was ordered.",
-        code="partner-confined",
-        remedy="Pay through a program: its partner orders by entitlements.",
+    check_whole(
+        partner,
+        "order payments by account. Nothing was ordered.",
+        "Pay through a program: its partner orders by entitlements.",
     )
 
 
@@ -182,16 +138,6 @@ def operations(services: Services, store: Disbursements, writer: Writer) -> list
 
 
 def _operation(kind: Kind, path: str, at_once: bool, handler: Any) -> Operation:
-    told = (
-        Answer("What is known now of each order.", {"application/json": ANSWER})
-        if at_once
-        else Answer("The message is stored; the answer comes by callback.", {"application/json": ACK})
-    )
-    refusals: Sequence[tuple[int, str]] = (
-        (400, "The message cannot be used."), (406, "The answer is JSON."), (408, "The body came too slowly."),
-        (413, "The body is too large."), (415, "The body is not JSON."), (429, "Too many requests."),
-        (503, "The hub cannot store messages now."),
-    )  # fmt: skip
     return Operation(
         name=f"g2p{kind.capitalize()}{'Sync' if at_once else ''}",
         method="POST",
@@ -208,45 +154,18 @@ def _operation(kind: Kind, path: str, at_once: bool, handler: Any) -> Operation:
         requests={"application/json": REQUESTS[kind]},
         example=EXAMPLES[kind],
         render=refused,
-        answers={
-            200: told,
-            **{code: Answer(text, {"application/json": ACK}) for code, text in refusals},
-            **{
-                code: Answer(text, {"application/json": ERRORS})
-                for code, text in (
-                    (401, "No valid token."),
-                    (403, "Not permitted."),
-                    (500, "The hub failed."),
-                )
-            },
-        },
+        answers=told(at_once, "What is known now of each order.", "The message is stored"),
     )
 
 
-def answers_of(
-    partners: Partners, store: Disbursements, writer: Writer
-) -> Callable[[Taken, bool], Awaitable[bytes | None]]:
+def answers_of(partners: Partners, store: Disbursements, writer: Writer) -> Answers:
     """Return what writes the callbacks of this dialect."""
-    profiles = {name: disburse_profile_of(partner) for name, partner in partners.items()}
+    hub_ids = receivers(partners)
 
     async def answers(taken: Taken, settled: bool) -> bytes | None:
-        profile = profiles.get(taken.partner)
-        hub_id = None if profile is None else profile.receiver_id
-        return await answer_of(store, writer, taken, hub_id, settled=settled)
+        return await answer_of(store, writer, taken, hub_ids.get(taken.partner), settled=settled)
 
     return answers
-
-
-def guards_of(partners: Partners) -> dict[str, AddressGuard]:
-    """Return where the callbacks of partners of this dialect may go."""
-    profiles = {
-        name: disburse_profile_of(partner)
-        for name, partner in partners.items()
-        if partner.dialect.name == DIALECT
-    }
-    return {
-        name: guard_of(profile.callbacks, profile.callback_networks) for name, profile in profiles.items()
-    }
 
 
 def extension(store: Disbursements, writer: Writer) -> Callable[[web.Application, Services], None]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
-from uuid import NAMESPACE_URL, UUID, uuid5
+from uuid import NAMESPACE_URL, uuid5
 
 import orjson
 
 from adapters.g2p.disburse_reading import language_of
 from registry.signing import SigningKey
-from routing.disbursements import REPEATED, Disbursements, Item, State
+from routing.disbursements import REPEATED, Disbursements, Item, State, Taken
 
 CODES: Final = frozenset(
     {
@@ -90,40 +90,36 @@ class Writer:
     def __init__(self, key: SigningKey, hub_id: str) -> None:
         self._key, self._hub_id = key, hub_id
 
-    def envelope(
+    def answer(
         self,
-        of: UUID,
+        taken: Taken,
         action: str,
         message: Mapping[str, Any],
         entries: Sequence[Mapping[str, Any]],
         *,
-        sender: str | None,
-        receiver: str | None,
-        signed: bool = True,
+        hub_id: str | None,
         reason: str | None = None,
     ) -> bytes:
         """Return an answer as the bytes to be sent; its message id is that of the request it answers, repeated or not."""
         status, ended = overall(entries)
         header: dict[str, Any] = {
             "version": "1.0.0",
-            "message_id": str(uuid5(NAMESPACE_URL, f"{of}/{action}/{status}/{ended}")),
+            "message_id": str(uuid5(NAMESPACE_URL, f"{taken.id}/{action}/{status}/{ended}")),
             "message_ts": instant(datetime.now(UTC)),
             "action": action,
             "status": "rjct" if reason else status,
             "total_count": len(entries),
             "completed_count": ended,
-            "sender_id": receiver or self._hub_id,
+            "sender_id": hub_id or self._hub_id,
             "is_msg_encrypted": False,
         }
         if reason:
             header["status_reason_message"] = reason
-        if sender is not None:
+        if (sender := taken.words.get("sender_id")) is not None:
             header["receiver_id"] = sender
-        body: dict[str, Any] = {"header": header, "message": message}
+        body = {"header": header, "message": message}
         # A receiver that checks a signature compares what was signed with what it got.
-        if signed:
-            body = {"signature": self._key.sign(orjson.dumps(body), typ="JWS"), **body}
-        return orjson.dumps(body)
+        return orjson.dumps({"signature": self._key.sign(orjson.dumps(body), typ="JWS"), **body})
 
 
 def instant(at: datetime) -> str:

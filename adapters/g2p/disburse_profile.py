@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Annotated, Final
+from collections.abc import Callable, Sequence
+from typing import Annotated, Final, Protocol
 
 from aiohttp.helpers import is_ip_address
 from pydantic import AfterValidator, Field, model_validator
 from yarl import URL
 
 from adapters.dci.profile import DciProfile, options_of
-from adapters.http.security.partners import Partner
+from adapters.http.security.partners import Partner, Partners
 from canonical_model.money import CurrencyCode
 from connectors.g2p_connect.disburse_addresses import account_of
 from connectors.network import AddressGuard
@@ -35,6 +35,30 @@ def callback_base(text: str) -> str:
 def guard_of(bases: Sequence[str], networks: Sequence[str]) -> AddressGuard:
     """Return what callbacks may reach: in clear only the private networks that are named."""
     return AddressGuard(networks, only_allowed=any(URL(base).scheme == "http" for base in bases))
+
+
+class _Calling(Protocol):
+    """A profile that says where callbacks may go."""
+
+    @property
+    def callbacks(self) -> tuple[str, ...]:
+        """Addresses under which they lie."""
+
+    @property
+    def callback_networks(self) -> tuple[str, ...]:
+        """Private networks they may lie in."""
+
+
+def guards_of(
+    partners: Partners, dialect: str, profile_of: Callable[[Partner], _Calling]
+) -> dict[str, AddressGuard]:
+    """Return where the callbacks of partners of a dialect may go; raises `ConfigError` for a wrong profile."""
+    profiles = {
+        name: profile_of(partner) for name, partner in partners.items() if partner.dialect.name == dialect
+    }
+    return {
+        name: guard_of(profile.callbacks, profile.callback_networks) for name, profile in profiles.items()
+    }
 
 
 def check_callbacks(bases: Sequence[str], networks: Sequence[str]) -> None:

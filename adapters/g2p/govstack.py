@@ -13,7 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from adapters.dci.envelope import refuse
 from adapters.g2p.disburse import refuse_confined
-from adapters.g2p.disburse_profile import callback_of, guard_of
+from adapters.g2p.disburse_callbacks import Answers
+from adapters.g2p.disburse_profile import callback_of
 from adapters.g2p.govstack_answers import REQUEST, batch_state, refused, registered, response
 from adapters.g2p.govstack_beneficiaries import Beneficiaries
 from adapters.g2p.govstack_profile import GovstackProfile, govstack_profile_of
@@ -39,11 +40,10 @@ from adapters.g2p.govstack_schemas import (
 from adapters.http.app import add_operations
 from adapters.http.operations import Answer, Body, Call, Operation
 from adapters.http.problems import RequestRefused
-from adapters.http.security.partners import Partners, Scope
+from adapters.http.security.partners import Scope
 from adapters.http.services import Services
 from canonical_model.errors import Refused
 from canonical_model.tracing import continued_traceparent
-from connectors.network import AddressGuard
 from routing.disbursements import Asked, Disbursements, Item, Taken
 
 NAMESPACE: Final = "/govstack"
@@ -292,7 +292,7 @@ def _listed(wrong: Sequence[str]) -> str:
     return f"{', '.join(wrong[:_SHOWN])}{more}"
 
 
-def answers_of(store: Disbursements) -> Callable[[Taken, bool], Awaitable[bytes | None]]:
+def answers_of(store: Disbursements) -> Answers:
     """Return what writes the callbacks of this dialect."""
 
     async def answers(taken: Taken, settled: bool) -> bytes | None:
@@ -301,18 +301,6 @@ def answers_of(store: Disbursements) -> Callable[[Taken, bool], Awaitable[bytes 
         return registered(taken)
 
     return answers
-
-
-def guards_of(partners: Partners) -> dict[str, AddressGuard]:
-    """Return where the callbacks of partners of this dialect may go; raises `ConfigError` for a wrong profile."""
-    profiles = {
-        name: govstack_profile_of(partner)
-        for name, partner in partners.items()
-        if partner.dialect.name == "govstack"
-    }
-    return {
-        name: guard_of(profile.callbacks, profile.callback_networks) for name, profile in profiles.items()
-    }
 
 
 def operations(services: Services, store: Disbursements, beneficiaries: Beneficiaries) -> list[Operation]:

@@ -7,27 +7,19 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import Any, Final, Literal
 
-import orjson
 from aiohttp import web
 
-from adapters.dci.envelope import message_id_of, refuse
-from adapters.dci.replies import CORRELATION, acknowledged, correlation_id, refused
-from adapters.dci.schemas import ACK, ERRORS
-from adapters.dci.signed import Signatures
-from adapters.g2p.disburse import NAMESPACE
+from adapters.dci.replies import acknowledged, refused
 from adapters.g2p.disburse_answers import Writer
 from adapters.g2p.disburse_callbacks import Answers
-from adapters.g2p.disburse_profile import callback_of, disburse_profile_of
-from adapters.g2p.disburse_reading import read_envelope
-from adapters.g2p.disburse_schemas import ANSWER
 from adapters.g2p.mapper_answers import KINDS, entries_of, status, stored, written
 from adapters.g2p.mapper_reading import VERBS, read_items, read_status
 from adapters.g2p.mapper_schemas import EXAMPLES, REQUESTS
+from adapters.g2p.messages import NAMESPACE, Read, Reception, receivers, told
 from adapters.http.app import add_operations
-from adapters.http.body import parse_json
-from adapters.http.operations import Answer, Body, Call, Operation
-from adapters.http.problems import RequestRefused
+from adapters.http.operations import Body, Call, Operation
 from adapters.http.security.partners import Partner, Partners, Scope
+from adapters.http.security.whole import check_whole
 from adapters.http.services import Services
 from registry.accounts import Accounts
 from routing.disbursements import Asked, Disbursements, Taken
@@ -60,50 +52,38 @@ class Mapper:
 
     def __init__(self, services: Services, store: Disbursements, accounts: Accounts, writer: Writer) -> None:
         self._store, self._accounts, self._writer = store, accounts, writer
-        self._profiles = {name: disburse_profile_of(partner) for name, partner in services.partners.items()}
-        self._signatures = Signatures(self._profiles)
+        self._reception = Reception(services)
 
     async def take(self, kind: Kind, request: web.Request, call: Call) -> web.Response:
         """Acknowledge a message whose answer comes by callback."""
-        taken = await self._take(kind, request, call, later=True)
+        read = self._read(kind, request, call)
+        taken = await self._store_it(kind, call, read, read.callback(_CALLBACKS[kind][0]))
         return acknowledged(str(taken.id), taken.received_at)
 
     async def answer(self, kind: Kind, request: web.Request, call: Call) -> web.Response:
         """Answer a message at once."""
-        taken = await self._take(kind, request, call, later=False)
-        receiver = self._profiles[call.partner.name].receiver_id
-        body = await answer_of(self._store, self._accounts, self._writer, taken, receiver)
+        read = self._read(kind, request, call)
+        taken = await self._store_it(kind, call, read, None)
+        body = await answer_of(self._store, self._accounts, self._writer, taken, read.profile.receiver_id)
         return web.Response(body=body, content_type="application/json")
 
-    async def _take(self, kind: Kind, request: web.Request, call: Call, *, later: bool) -> Taken:
+    def _read(self, kind: Kind, request: web.Request, call: Call) -> Read:
         _refuse_confined(call.partner)
-        name = call.partner.name
-        profile, now = self._profiles[name], datetime.now(UTC)
-        envelope = parse_json(call.body)
-        message_id = message_id_of(envelope)
-        if message_id is not None:
-            request[CORRELATION] = correlation_id(name, message_id)
         items = "txnstatus_request" if kind == "status" else f"{kind}_request"
-        read = read_envelope(envelope, profile, now, ACTIONS[kind], items)
-        self._signatures.check(envelope, call.body, name)
-        words: dict[str, Any] = {"dialect": DIALECT, "sender_id": read.sender_id, "uri": None}
-        if later:
-            words["uri"] = callback_of(read.sender_uri, profile.callbacks, _CALLBACKS[kind][0])
-            if words["uri"] is None:
-                refuse(
-                    "/header/sender_uri",
-                    "callbacks of this partner do not go there",
-                    "dci-sender-uri-invalid",
-                )
-        # A repeat is the same when it says the same: a sender that tries again may stamp and sign it anew.
-        same = orjson.dumps(["mapper", kind, envelope["message"]], option=orjson.OPT_SORT_KEYS)
+        return self._reception.read(request, call, ["mapper", kind], ACTIONS[kind], items)
+
+    async def _store_it(self, kind: Kind, call: Call, read: Read, uri: str | None) -> Taken:
+        envelope, now = read.envelope, read.now
+        words: dict[str, Any] = {"dialect": DIALECT, "sender_id": envelope.sender_id, "uri": uri}
         stored_as = STATUS if kind == "status" else KINDS[kind]
-        due = 0.0 if later else None
-        asked = Asked(name, stored_as, read.message_id, same, read.transaction_id, words, due)
+        due = None if uri is None else 0.0
+        asked = Asked(
+            read.partner, stored_as, envelope.message_id, read.same, envelope.transaction_id, words, due
+        )
         if kind == "status":
-            words["asked"] = read_status(read)
+            words["asked"] = read_status(envelope)
             return await self._store.ask(asked)
-        found = read_items(read, kind, profile, now)
+        found = read_items(envelope, kind, read.profile, now)
         call.count_messages(len(found))
         if kind == "resolve":
             words["items"] = stored(found)
@@ -116,7 +96,7 @@ class Mapper:
                 kind,
                 found,
                 now,
-                actor=name,
+                actor=read.partner,
                 request_id=call.request_id,
             )
             return {"entries": entries}
@@ -139,25 +119,15 @@ async def answer_of(
             "correlation_id": str(taken.id),
             f"{kind}_response": entries,
         }
-    return writer.envelope(
-        taken.id,
-        _CALLBACKS[kind][1],
-        message,
-        entries,
-        sender=taken.words.get("sender_id"),
-        receiver=hub_id,
-        reason=reason,
-    )
+    return writer.answer(taken, _CALLBACKS[kind][1], message, entries, hub_id=hub_id, reason=reason)
 
 
 def _refuse_confined(partner: Partner) -> None:
     """Raise `RequestRefused` (`partner-confined`) for a partner that sees a part of the people only."""
-    if partner.areas is None and partner.programs is None and partner.consent is None:
-        return
-    raise RequestRefused(
-        "A partner that sees a part of the registry only cannot use the account mapper. Nothing was done.",
-        code="partner-confined",
-        remedy="Let a partner that sees all of it ask for accounts.",
+    check_whole(
+        partner,
+        "use the account mapper. Nothing was done.",
+        "Let a partner that sees all of it ask for accounts.",
     )
 
 
@@ -182,17 +152,6 @@ def operations(
 
 
 def _operation(kind: Kind, path: str, name: str, handler: Any, at_once: bool) -> Operation:
-    told = (
-        Answer("What became of each item.", {"application/json": ANSWER})
-        if at_once
-        else Answer("The message is done; the answer comes by callback.", {"application/json": ACK})
-    )
-    refusals = {
-        400: "The message cannot be used.", 406: "The answer is JSON.", 408: "The body came too slowly.",
-        413: "The body is too large.", 415: "The body is not JSON.", 429: "Too many requests.",
-        503: "The hub cannot store messages now.",
-    }  # fmt: skip
-    errors = {401: "No valid token.", 403: "Not permitted.", 500: "The hub failed."}
     writes = kind in {"link", "update", "unlink"}
     return Operation(
         name=name,
@@ -210,11 +169,7 @@ def _operation(kind: Kind, path: str, name: str, handler: Any, at_once: bool) ->
         requests={"application/json": REQUESTS[kind]},
         example=EXAMPLES[kind],
         render=refused,
-        answers={
-            200: told,
-            **{code: Answer(text, {"application/json": ACK}) for code, text in refusals.items()},
-            **{code: Answer(text, {"application/json": ERRORS}) for code, text in errors.items()},
-        },
+        answers=told(at_once, "What became of each item.", "The message is done"),
     )
 
 
@@ -222,10 +177,10 @@ def answers(
     partners: Partners, store: Disbursements, accounts: Accounts, writer: Writer
 ) -> Mapping[str, Answers]:
     """Return what the teller of callbacks answers the mapper's requests with."""
-    receivers = {name: disburse_profile_of(partner).receiver_id for name, partner in partners.items()}
+    hub_ids = receivers(partners)
 
     async def tell(taken: Taken, settled: bool) -> bytes | None:
-        return await answer_of(store, accounts, writer, taken, receivers.get(taken.partner))
+        return await answer_of(store, accounts, writer, taken, hub_ids.get(taken.partner))
 
     return {DIALECT: tell}
 

@@ -7,10 +7,12 @@ from collections.abc import Callable
 import asyncpg
 from aiohttp import web
 
-from adapters.g2p import disburse, govstack, mapper
+from adapters.g2p import disburse, disburse_profile, govstack, govstack_profile, mapper
 from adapters.g2p.disburse_answers import Writer
 from adapters.g2p.disburse_callbacks import Teller
+from adapters.g2p.disburse_profile import disburse_profile_of, guards_of
 from adapters.g2p.govstack_beneficiaries import Beneficiaries
+from adapters.g2p.govstack_profile import govstack_profile_of
 from adapters.http.security.partners import Partners
 from adapters.http.services import Services
 from registry.accounts import Accounts
@@ -42,5 +44,8 @@ class Disbursing:
                 "govstack": govstack.answers_of(store),
                 **mapper.answers(partners, store, accounts, writer),
             },
-            {**disburse.guards_of(partners), **govstack.guards_of(partners)},
+            {
+                **guards_of(partners, disburse_profile.DIALECT, disburse_profile_of),
+                **guards_of(partners, govstack_profile.DIALECT, govstack_profile_of),
+            },
         )

@@ -15,8 +15,8 @@ from adapters.http.app import add_operations
 from adapters.http.body import parse_json
 from adapters.http.catalog import declare
 from adapters.http.operations import Answer, Body, Call, Operation
-from adapters.http.problems import RequestRefused
 from adapters.http.security.partners import Scope
+from adapters.http.security.whole import check_whole
 from adapters.http.services import Services
 from adapters.rest.resources.operations import viewer_of
 from adapters.rest.resources.writing import checked
@@ -187,13 +187,10 @@ def _read(model: type[BaseModel], call: Call) -> Any:
 
 def _whole(call: Call) -> None:
     """Refuse a partner that sees a part of the people: a link knows neither areas nor programs."""
-    partner = call.partner
-    if partner.areas is None and partner.programs is None and partner.consent is None:
-        return
-    raise RequestRefused(
-        "A partner that sees a part of the registry only cannot use the account mapper. Nothing was done.",
-        code="partner-confined",
-        remedy="Let a partner that sees all of it ask for accounts.",
+    check_whole(
+        call.partner,
+        "use the account mapper. Nothing was done.",
+        "Let a partner that sees all of it ask for accounts.",
     )
 
 

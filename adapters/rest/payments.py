@@ -15,8 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from adapters.http.app import add_operations
 from adapters.http.catalog import declare
 from adapters.http.operations import Answer, Call, Operation
-from adapters.http.problems import RequestRefused
 from adapters.http.security.partners import Partner, Scope
+from adapters.http.security.whole import check_whole
 from adapters.http.services import Services
 from routing.ledger_desk import Desk, plain
 
@@ -80,12 +80,10 @@ def sees_whole(partner: Partner) -> None:
 
     Raises `RequestRefused` (`partner-confined`).
     """
-    if partner.areas is None and partner.programs is None and partner.consent is None:
-        return
-    raise RequestRefused(
-        "A partner that sees a part of the registry only cannot look into the ledger of transfers. Nothing was shown.",
-        code="partner-confined",
-        remedy="Ask for payments of your programs at /v1/payments.",
+    check_whole(
+        partner,
+        "look into the ledger of transfers. Nothing was shown.",
+        "Ask for payments of your programs at /v1/payments.",
     )
 
 
