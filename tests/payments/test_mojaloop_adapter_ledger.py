@@ -9,8 +9,9 @@ from typing import Any
 
 import orjson
 import pytest
+from services import rail_path
 from services.path import everything_as_text
-from services.rail_path import RailPath
+from services.rail_path import RailPath, phone, running
 
 from canonical_model.message import Message
 from connectors.mojaloop import adapter
@@ -22,10 +23,8 @@ QUICK = {"bulk": True, "bulk_seconds": 20.0, "ask_seconds": 0.5, "asks": 2, "req
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[AdapterSandbox]:
-    found = AdapterSandbox()
-    await found.start()
-    yield found
-    await found.stop()
+    async with running(AdapterSandbox()) as found:
+        yield found
 
 
 @pytest.fixture
@@ -36,21 +35,8 @@ async def path(database_url: str, tmp_path: Path, sandbox: AdapterSandbox) -> As
         yield found
 
 
-def phone(number: int) -> str:
-    return f"+2547{number:08d}"
-
-
 def instruction(number: int, **change: Any) -> dict[str, Any]:
-    return {
-        "payment_id": f"P-{number}",
-        "payee": {"identifiers": [{"id_type": "NID", "value": f"ZM-{number}"}]},
-        "payee_account": {
-            "kind": "mobile_money",
-            "account_number": phone(number),
-            "provider": f"wallet-{number % 3}",
-        },
-        "amount": {"minor_units": 1000 + number, "currency": "KES"},
-    } | change
+    return rail_path.instruction(number, provider=f"wallet-{number % 3}", **change)
 
 
 async def test_a_batch_of_300_closes_to_the_cent_and_repeats_of_the_order_pay_nobody_twice(
@@ -89,8 +75,7 @@ async def test_a_hub_that_stops_just_after_the_post_goes_on_with_the_one_bulk(
     async with asyncio.timeout(45):
         while not sandbox.bulk.posts:
             await asyncio.sleep(0.01)
-    await path.driver.stop()
-    await path.target.close()
+    await path.leave()
     await path.open_targets()
     for _ in range(2):
         await path.instruct(order)
@@ -103,13 +88,7 @@ async def test_no_liquidity_stops_the_batch_until_it_is_resumed(
 ) -> None:
     sandbox.scheme.every.add(Fault.NO_LIQUIDITY)
     await path.instruct(path.order([instruction(n, batch_id="B-1") for n in range(20)]))
-    async with asyncio.timeout(45):
-        while True:
-            row = await path.pool.fetchrow("SELECT state, reason FROM transfer_batch WHERE batch_id = 'B-1'")
-            if row is not None and row["state"] == "stopped" and await path.states() == {"queued": 20}:
-                break
-            await asyncio.sleep(0.05)
-    assert row["reason"] == "4001"
+    assert await path.stopped("B-1", queued=20) == "4001"
     assert not sandbox.scheme.committed()
 
 

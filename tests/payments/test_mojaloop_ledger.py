@@ -5,23 +5,19 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from services.path import everything_as_text
-from services.rail_path import MOJALOOP_QUICK, RailPath
+from services.rail_path import MOJALOOP_QUICK, RailPath, instruction, phone, running, single
 
-from canonical_model.message import Message
 from connectors.mojaloop.sandbox_http import SchemeSandbox
 from connectors.mojaloop.sandbox_scheme import Fault
 
 
 @pytest.fixture
 async def sandbox() -> AsyncIterator[SchemeSandbox]:
-    found = SchemeSandbox(algorithm="ES256")
-    await found.start()
-    yield found
-    await found.stop()
+    async with running(SchemeSandbox(algorithm="ES256")) as found:
+        yield found
 
 
 @pytest.fixture(params=[False, True], ids=["single", "bulk"])
@@ -33,23 +29,6 @@ async def path(
         database_url, tmp_path, "mojaloop", sandbox.settings, settings, sandbox.calls_back_to
     ) as found:
         yield found
-
-
-def instruction(number: int, **change: Any) -> dict[str, Any]:
-    return {
-        "payment_id": f"P-{number}",
-        "payee": {"identifiers": [{"id_type": "NID", "value": f"ZM-{number}"}]},
-        "payee_account": {"kind": "mobile_money", "account_number": phone(number)},
-        "amount": {"minor_units": 1000 + number, "currency": "KES"},
-    } | change
-
-
-def phone(number: int) -> str:
-    return f"+2547{number:08d}"
-
-
-def single(number: int = 1) -> Message:
-    return Message(source="hub", type="org.openspp.payment.instructed.v1", data=instruction(number))
 
 
 async def test_an_order_delivered_three_times_is_paid_once(path: RailPath, sandbox: SchemeSandbox) -> None:
@@ -106,8 +85,7 @@ async def test_a_hub_that_stops_just_after_the_post_pays_once_however_often_the_
     async with asyncio.timeout(45):
         while not sandbox.scheme.transfers:
             await asyncio.sleep(0.01)
-    await path.driver.stop()
-    await path.target.close()
+    await path.leave()
     sandbox.scheme.every.clear()
     await path.open_targets()
     await path.instruct(order)
@@ -123,13 +101,7 @@ async def test_no_liquidity_stops_the_batch_until_it_is_resumed(
 ) -> None:
     sandbox.scheme.every.add(Fault.NO_LIQUIDITY)
     await path.instruct(path.order([instruction(n, batch_id="B-1") for n in range(20)]))
-    async with asyncio.timeout(45):
-        while True:
-            row = await path.pool.fetchrow("SELECT state, reason FROM transfer_batch WHERE batch_id = 'B-1'")
-            if row is not None and row["state"] == "stopped" and await path.states() == {"queued": 20}:
-                break
-            await asyncio.sleep(0.05)
-    assert row["reason"] == "4001"
+    assert await path.stopped("B-1", queued=20) == "4001"
     assert not sandbox.scheme.committed()
 
 

@@ -8,20 +8,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from services import rail_path
 from services.path import everything_as_text
-from services.rail_path import PAYMENT_HUB_QUICK, RailPath
+from services.rail_path import PAYMENT_HUB_QUICK, RailPath, phone, running, single
 
-from canonical_model.message import Message
 from connectors.payment_hub_ee.sandbox_books import Fault
 from connectors.payment_hub_ee.sandbox_http import DeploymentSandbox
 
 
 @pytest.fixture
 async def deployment() -> AsyncIterator[DeploymentSandbox]:
-    found = DeploymentSandbox()
-    await found.start()
-    yield found
-    await found.stop()
+    async with running(DeploymentSandbox()) as found:
+        yield found
 
 
 @pytest.fixture
@@ -35,21 +33,14 @@ async def path(database_url: str, tmp_path: Path, deployment: DeploymentSandbox)
         yield found
 
 
-def phone(number: int) -> str:
-    return f"2547{number:08d}"
+def account(number: int) -> str:
+    """Return the account of payment `number` as the deployment writes it."""
+    return phone(number).removeprefix("+")
 
 
 def instruction(number: int, **change: Any) -> dict[str, Any]:
-    return {
-        "payment_id": f"P-{number}",
-        "payee": {"identifiers": [{"id_type": "NID", "value": f"ZM-{number}"}]},
-        "payee_account": {"kind": "mobile_money", "account_number": f"+{phone(number)}"},
-        "amount": {"minor_units": 1000 + 100 * number, "currency": "KES"},
-    } | change
-
-
-def single(number: int = 1) -> Message:
-    return Message(source="hub", type="org.openspp.payment.instructed.v1", data=instruction(number))
+    # Whole units: orders with decimals would be cut into files too small to be split.
+    return rail_path.instruction(number, minor_units=1000 + 100 * number, **change)
 
 
 def moved(deployment: DeploymentSandbox) -> int:
@@ -60,11 +51,11 @@ def moved(deployment: DeploymentSandbox) -> int:
 async def test_a_single_order_delivered_three_times_is_paid_once(
     path: RailPath, deployment: DeploymentSandbox
 ) -> None:
-    order = single()
+    order = single(minor_units=1100)
     for _ in range(3):
         await path.instruct(order)
     await path.reach(paid=1)
-    assert [(payee, amount) for _, payee, amount, _ in deployment.books.moved] == [(phone(1), "11")]
+    assert [(payee, amount) for _, payee, amount, _ in deployment.books.moved] == [(account(1), "11")]
     assert (await path.one())["rail_reference"]
 
 
@@ -75,7 +66,7 @@ async def test_a_batch_with_every_kind_of_end_closes_to_the_cent(
     for number, fault in (
         (3, Fault.FAIL), (5, Fault.STALLED), (7, Fault.MISSING), (9, Fault.LATE), (11, Fault.PAID_TWICE), (13, Fault.OTHER_AMOUNT),
     ):  # fmt: skip
-        faults[phone(number)] = {fault}
+        faults[account(number)] = {fault}
     orders = [instruction(n, batch_id="B-1") for n in range(60)]
     await path.instruct(path.order(orders))
     await path.reach(60, paid=55, failed=1, unknown=2, review=2)
@@ -107,8 +98,7 @@ async def test_a_hub_that_stops_with_the_answer_lost_finds_its_file_and_pays_onc
     async with asyncio.timeout(45):
         while not deployment.files:
             await asyncio.sleep(0.01)
-    await path.driver.stop()
-    await path.target.close()
+    await path.leave()
     await path.open_targets()
     for _ in range(2):
         await path.instruct(order)
@@ -138,5 +128,5 @@ async def test_neither_phones_nor_ids_of_people_are_anywhere_in_the_database_in_
     await path.instruct(single())
     await path.reach(paid=1)
     text = await everything_as_text(path.pool)
-    assert phone(1) not in text
+    assert account(1) not in text
     assert "ZM-1" not in text

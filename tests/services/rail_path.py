@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from aiohttp import web
 from services.payments import PayPath, Peer
 
 from adapters.http.callbacks import extension
+from canonical_model.message import Message
 from connectors.discovery import discover
 from connectors.payments.driver import Driver
+from connectors.payments.sandbox import PeerSandbox
 from connectors.runtime import ConnectorRuntime
 from connectors.targets import TargetConfig
 from routing.ledger_results import Results
@@ -27,6 +30,41 @@ PAYMENT_HUB_QUICK: Final = {
 }  # fmt: skip
 G2P_CONNECT_QUICK: Final = {"first_ask": 0.3, "longest_ask": 0.3, "request_timeout": 5.0}
 _SECRETS: Final = ("signing_key", "client_secret", "callback_secret", "password")
+PeerT = TypeVar("PeerT", bound=PeerSandbox)
+
+
+def phone(number: int) -> str:
+    """Return the account of payment `number`."""
+    return f"+2547{number:08d}"
+
+
+def instruction(
+    number: int, *, provider: str | None = None, minor_units: int | None = None, **change: Any
+) -> dict[str, Any]:
+    """Return the data of a payment to a person the rail is to look up by phone."""
+    account = {"kind": "mobile_money", "account_number": phone(number)}
+    return {
+        "payment_id": f"P-{number}",
+        "payee": {"identifiers": [{"id_type": "NID", "value": f"ZM-{number}"}]},
+        "payee_account": account if provider is None else {**account, "provider": provider},
+        "amount": {"minor_units": minor_units or 1000 + number, "currency": "KES"},
+    } | change
+
+
+def single(number: int = 1, **change: Any) -> Message:
+    """Return the order to pay one person."""
+    data = instruction(number, **change)
+    return Message(source="hub", type="org.openspp.payment.instructed.v1", data=data)
+
+
+@asynccontextmanager
+async def running(peer: PeerT) -> AsyncIterator[PeerT]:
+    """Let a peer be there for as long."""
+    await peer.start()
+    try:
+        yield peer
+    finally:
+        await peer.stop()
 
 
 class RailPath(PayPath):
@@ -61,6 +99,22 @@ class RailPath(PayPath):
         self.driver = Driver("peer", self.books, self.target, settle=self.results.settle)
         self.driver.start()
         self._stack.push_async_callback(self.driver.stop)
+
+    async def leave(self) -> None:
+        """Drive no more and close the target, as a process that stops: what is under way is in the ledger."""
+        await self.driver.stop()
+        await self.target.close()
+
+    async def stopped(self, batch_id: str, **states: int) -> str:
+        """Wait until a batch is stopped with its transfers in these states, and return why."""
+        async with asyncio.timeout(45):
+            while True:
+                row = await self.pool.fetchrow(
+                    "SELECT state, reason FROM transfer_batch WHERE batch_id = $1", batch_id
+                )
+                if row is not None and row["state"] == "stopped" and await self.states() == states:
+                    return str(row["reason"])
+                await asyncio.sleep(0.05)
 
     def _kept(self, settings: dict[str, Any]) -> dict[str, Any]:
         """Keep secrets in files, as a target must have them."""
