@@ -7,45 +7,23 @@ import pytest
 
 from connectors.mojaloop.adapter_rail import AdapterRail
 from connectors.mojaloop.callbacks import Reader
-from connectors.mojaloop.client import MojaloopClient
-from connectors.mojaloop.flow import Flow
 from connectors.mojaloop.sandbox_adapter import AdapterSandbox
 from connectors.mojaloop.sandbox_scheme import Fault
-from connectors.mojaloop.settings import MojaloopSettings
-from connectors.payments.driver import Driver, Opened
-from connectors.payments.memory import MemoryLedger
-from tests.connectors.mojaloop_desk import LOOK, QUICK, order
+from tests.connectors import mojaloop_desk
+from tests.connectors.mojaloop_desk import order
 
 PHONE = "+27713803912"
 
 
-class Desk:
-    def __init__(self, sandbox=None):
-        self.sandbox = sandbox or AdapterSandbox()
-        self.ledger = MemoryLedger()
+class Desk(mojaloop_desk.Desk):
+    target = "adapter"
+    peer = AdapterSandbox
 
-    async def __aenter__(self):
-        await self.sandbox.start()
-        settings = MojaloopSettings.model_validate(self.sandbox.settings() | QUICK)
-        flow = Flow(settings)
-        self.client = MojaloopClient(settings, flow.dialect, None)
-        self.rail = AdapterRail(settings, self.ledger, self.client, flow, Reader(settings, None))
-        return self
-
-    async def __aexit__(self, *_):
-        await self.rail.close()
-        await self.client.close()
-        await self.sandbox.stop()
-
-    async def pay(self, *orders):
-        self.ledger.order(orders)
-        driver = Driver("adapter", self.ledger, Opened(self.rail), poll=LOOK)
-        async with asyncio.timeout(45), driver:
-            await self.ledger.still()
+    def make_rail(self, flow):
+        return AdapterRail(self.settings, self.ledger, self.client, flow, Reader(self.settings, None))
 
     def state(self, payment_id="P-1"):
-        row = self.ledger.of(payment_id)
-        return row.state, row.reason
+        return super().state(payment_id)
 
 
 @pytest.mark.parametrize(
