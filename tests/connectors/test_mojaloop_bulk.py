@@ -108,7 +108,7 @@ def _cured(scheme):
 
 
 async def test_a_bulk_answer_that_never_comes_is_asked_for():
-    async with Desk(bulk=True, ask_seconds=0.3, lookup_seconds=10.0) as desk:
+    async with Desk(bulk=True, ask_seconds=0.3, asks=20, lookup_seconds=30.0) as desk:
         desk.sandbox.scheme.every.add(Fault.SILENT)
         desk.ledger.order(orders(6))
         driving = asyncio.ensure_future(desk.drive())

@@ -275,6 +275,10 @@ async def test_a_batch_is_authorised_when_it_is_ours_and_asks_for_no_more_than_o
     async with Desk(authorizes=True) as desk:
         await desk.pay([order(n) for n in range(7)])
         [batch] = desk.books.batches.values()
+        # The batch may be done before the hub's answer has come.
+        async with asyncio.timeout(45):
+            while not desk.deployment.authorized:
+                await asyncio.sleep(0.01)
         assert desk.deployment.authorized == {batch.id[:16]: "Y"}
         batch.rows[0]["amount"] = "900000"
         await desk.deployment._ask_funds(batch.id)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from statistics import median
 from typing import Any
 from uuid import UUID
 
@@ -273,7 +272,8 @@ async def test_refusals_about_registrants_take_whole_steps_of_time(registry: Reg
             assert (await registry.call("GET", f"/v1/registrants/{id_}", by="north-office"))[0] == 404
             found.append(time.perf_counter() - started)
     assert min(min(found) for found in times.values()) >= 0.02
-    assert abs(median(times[hidden]) - median(times[NOBODY])) < 0.02
+    # The shortest of each: what else the machine does makes any of the others longer.
+    assert abs(min(times[hidden]) - min(times[NOBODY])) < 0.02
 
 
 async def test_identifiers_of_two_people_are_ambiguous(registry: Registry) -> None:

@@ -33,7 +33,7 @@ async def sandbox(tmp_path: Path) -> AsyncIterator[TransitSandbox]:
 
 @pytest.fixture
 async def service(sandbox: TransitSandbox) -> AsyncIterator[TransitKeys]:
-    keys = TransitKeys(sandbox.url, sandbox.token_file, deadline=0.5)
+    keys = TransitKeys(sandbox.url, sandbox.token_file, deadline=30)
     yield keys
     await keys.close()
 
@@ -113,8 +113,10 @@ async def test_a_service_that_is_sealed_silent_or_gone_is_unavailable(
         assert caught.value.code == "key-service-unavailable"
         assert caught.value.retry_after
     sandbox.sealed, sandbox.stalls = False, True
+    hurried = TransitKeys(sandbox.url, sandbox.token_file, deadline=0.5)
     with pytest.raises(Unavailable, match="TimeoutError"):
-        await service.wrap(b"k" * 32)
+        await hurried.wrap(b"k" * 32)
+    await hurried.close()
     await gone.close()
 
 

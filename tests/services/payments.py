@@ -125,9 +125,9 @@ class Peer:
         if self.early:
             await self.call_back(told)
             return web.Response(status=202)
-        self._later(told, times=2 if body["payee"] in self.doubled else 1)
-        if body["payee"] in self.turncoat:
-            self._later({**told, "state": "REFUSED"}, wait=0.3)
+        self._later(
+            told, times=2 if body["payee"] in self.doubled else 1, turns=body["payee"] in self.turncoat
+        )
         return web.Response(status=202)
 
     async def _state(self, request: web.Request) -> web.Response:
@@ -141,11 +141,13 @@ class Peer:
             return web.json_response({"state": "PAID"})
         return web.json_response({}, status=404 if id_ not in self.posts or id_ in self.lost else 200)
 
-    def _later(self, told: dict[str, Any], *, times: int = 1, wait: float = 0.0) -> None:
+    def _later(self, told: dict[str, Any], *, times: int = 1, turns: bool = False) -> None:
         async def go() -> None:
-            await asyncio.sleep(wait)
+            await asyncio.sleep(0)
             for _ in range(times):
                 await self.call_back(told)
+            if turns:
+                await self.call_back({**told, "state": "REFUSED"})
 
         task = asyncio.get_running_loop().create_task(go())
         self._tasks.add(task)
