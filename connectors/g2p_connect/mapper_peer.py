@@ -25,7 +25,7 @@ class MapperPeer:
 
     `lost` counts messages that are done and whose connection is then cut, `broken` ones that are done and answered with 500,
     `busy` ones that are answered with 503. Of the ids in `swapped` it tells the address of somebody else, those in `silent` it
-    leaves out, those in `doubled` it answers twice.
+    leaves out, those in `doubled` it answers twice. While `held` is not set it takes messages and answers none.
     """
 
     def __init__(self, *, signed: bool = True, hub_pem: str | None = None) -> None:
@@ -39,6 +39,7 @@ class MapperPeer:
         self.silent: set[str] = set()
         self.doubled: set[str] = set()
         self.lost = self.broken = self.busy = 0
+        self.held: asyncio.Event | None = None
         self.asked: list[dict[str, Any]] = []
         """Messages as they came."""
         self.answers: list[int] = []
@@ -46,18 +47,19 @@ class MapperPeer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._runner: web.AppRunner | None = None
         self._http: aiohttp.ClientSession | None = None
-        self.url = ""
+        self.url, self.port = "", 0
 
     async def start(self) -> None:
-        """Listen on a loopback port."""
+        """Listen on a loopback port, after `stop` on the same one."""
         app = web.Application(client_max_size=5 << 20)
         for verb in _VERBS:
             app.router.add_post(f"/mapper/{verb}", self._take)
             app.router.add_post(f"/mapper/sync/{verb}", self._take)
-        self._runner = web.AppRunner(app, access_log=None)
+        self._runner = web.AppRunner(app, access_log=None, shutdown_timeout=1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        await web.TCPSite(self._runner, "127.0.0.1", self.port, reuse_address=True).start()
+        self.port = self._runner.addresses[0][1]
+        self.url = f"http://127.0.0.1:{self.port}"
         self._http = aiohttp.ClientSession()
 
     async def stop(self) -> None:
@@ -113,6 +115,8 @@ class MapperPeer:
             return web.Response(status=503, headers={"Retry-After": "1"})
         self.asked.append(message)
         del self.asked[:-_BOUND]
+        if self.held is not None:
+            await self.held.wait()
         entries = [entry for item in items for entry in self._do(verb, item)]
         if self.lost:
             self.lost -= 1

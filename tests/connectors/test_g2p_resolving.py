@@ -11,7 +11,7 @@ import orjson
 import pytest
 from pydantic import ValidationError
 from services import official
-from services.g2p_paying import G2pPath, instruction, single
+from services.g2p_paying import G2pPath, instruction, person, resolving, single
 
 from connectors.g2p_connect import DisburseSettings
 from connectors.g2p_connect.disburse_peer import DisbursePeer
@@ -26,19 +26,7 @@ class ResolvingPath(G2pPath):
         self.mapper, self._change = mapper, change
 
     def config(self) -> Any:
-        token = self.settings.data_dir / "mapper-token"
-        theirs = self.mapper.settings()
-        token.write_text(theirs["bearer_token"])
-        self.more = {  # type: ignore[misc]
-            "payee_ids": {"UIN": "vid@nid"},
-            "mapper": {
-                "url": self.mapper.url,
-                "peer_jwks": theirs["peer_jwks"],
-                "bearer_token": {"file": str(token)},
-                "items": 2,
-                **self._change,
-            },
-        }
+        self.more = resolving(self.mapper, self.settings.data_dir, items=2, **self._change)  # type: ignore[misc]
         return super().config()
 
 
@@ -65,14 +53,6 @@ async def path(
 ) -> AsyncIterator[ResolvingPath]:
     async with ResolvingPath(database_url, tmp_path, peer, mapper, **getattr(request, "param", {})) as found:
         yield found
-
-
-def person(number: int, **change: Any) -> dict[str, Any]:
-    """Return an order for somebody of whom only an identifier is known."""
-    data = instruction(number, **change)
-    del data["payee_account"]
-    data["payee"]["identifiers"] = [{"id_type": "UIN", "value": str(number)}]
-    return data
 
 
 def paid_to(peer: DisbursePeer) -> dict[str, str]:

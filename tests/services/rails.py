@@ -8,7 +8,7 @@ import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, cast
+from typing import Any, ClassVar, cast
 
 from aiohttp import web
 from services.payments import PayPath, Peer, PeerConnector
@@ -40,6 +40,8 @@ class RailsPath(PayPath):
 
     dies: str | None = None
     """Where the process kills itself: `before` or `after` the commit that orders a payment at its next rail."""
+    kinds: ClassVar[dict[str, type[Any]]] = {"peer": PeerConnector}
+    """The connectors of its targets."""
 
     def __init__(
         self, database_url: str, folder: Path, wallets: Peer, banks: Peer, route: str = WALLETS_FIRST
@@ -49,16 +51,18 @@ class RailsPath(PayPath):
         self._route = parse_route(route, "pay.yaml")
         self.drivers: list[Driver] = []
 
+    def configs(self) -> list[TargetConfig]:
+        """Return how the two rails are configured."""
+        return [self.of_peer(self.peer), self.of_peer(self.banks)]
+
+    @staticmethod
+    def of_peer(peer: Peer) -> TargetConfig:
+        """Return the configuration of a rail that pays through a small payment system."""
+        return TargetConfig(peer.target, "peer", {"url": peer.url, "due": 0.5})
+
     async def open_targets(self) -> None:
         """Open both rails, the choice between them, the endpoint of callbacks and the drivers."""
-        configs, connectors = with_rails(
-            [self._route],
-            [
-                TargetConfig(peer.target, "peer", {"url": peer.url, "due": 0.5})
-                for peer in (self.peer, self.banks)
-            ],
-            {"peer": PeerConnector},
-        )
+        configs, connectors = with_rails([self._route], self.configs(), self.kinds)
         assert self._route.rails is not None
         self.rails = RailsBooks(self.pool, self.books, {"pay": self._route.rails})
         services = {"ledger": self.books, "rows": self.rows, SERVICE: self.rails}
@@ -71,7 +75,7 @@ class RailsPath(PayPath):
         runner = web.AppRunner(app)
         await runner.setup()
         self._stack.push_async_callback(runner.cleanup)
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        await web.TCPSite(runner, "127.0.0.1", self.port).start()
         self.callback_url = f"http://127.0.0.1:{runner.addresses[0][1]}"
         self.peer.callback_url = self.banks.callback_url = self.callback_url
         self.results = Results(self.pool, HubOutbox(self.intake), self.rails)
