@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import re
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
+from enum import StrEnum
 from typing import Any, Final
 from uuid import uuid4
 
@@ -24,10 +25,20 @@ _BOUND: Final = 100_000
 _ECHOED: Final = ("amount", "currency_code", "payer_fa", "payee_fa")
 
 
+class Fault(StrEnum):
+    """How the system misbehaves towards payees."""
+
+    DOUBLED = "doubled"
+    OTHER_AMOUNT = "other-amount"
+    REFUSED = "refused"
+    SILENT = "silent"
+    TURNCOAT = "turncoat"
+
+
 class DisbursePeer:
     """Takes orders once per transaction and reference, moves money, and says so by callback or when asked.
 
-    Each set holds payee addresses: `silent` are paid without a word and stay `pdng` when asked, `refused` are refused, `doubled`
+    Each set holds payee addresses, an empty one in place of all: `silent` are paid without a word and stay `pdng` when asked, `refused` are refused, `doubled`
     are told twice, `turncoats` are told paid and then refused, `wrong` are told with another amount. `lost` counts orders that
     vanish with a cut connection, `broken` ones that are taken and answered with 500, `busy` ones that are answered with 503.
     """
@@ -59,7 +70,7 @@ class DisbursePeer:
         self._tasks: set[asyncio.Task[None]] = set()
         self._runner: web.AppRunner | None = None
         self._http: aiohttp.ClientSession | None = None
-        self.url = ""
+        self.url, self.port = "", 0
 
     async def start(self) -> None:
         """Listen on a loopback port."""
@@ -67,10 +78,12 @@ class DisbursePeer:
         app.router.add_post("/token", self._give_token)
         app.router.add_post("/disburse", self._disburse)
         app.router.add_post("/disburse/sync/txn/status", self._status)
+        app.router.add_get("/sandbox/state", self._state)
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{self._runner.addresses[0][1]}"
+        await web.TCPSite(self._runner, "127.0.0.1", self.port).start()
+        self.port = self._runner.addresses[0][1]
+        self.url = f"http://127.0.0.1:{self.port}"
         self._http = aiohttp.ClientSession()
 
     async def stop(self) -> None:
@@ -104,6 +117,17 @@ class DisbursePeer:
         """Return the secrets among the settings."""
         return [self._secret, self._token, self.hub_pem.splitlines()[1]]
 
+    def misbehave(self, payee: str, fault: Fault) -> None:
+        """Misbehave towards a payee's address, or towards everybody where it is empty."""
+        sets = {
+            Fault.DOUBLED: self.doubled,
+            Fault.OTHER_AMOUNT: self.wrong,
+            Fault.REFUSED: self.refused,
+            Fault.SILENT: self.silent,
+            Fault.TURNCOAT: self.turncoats,
+        }
+        sets[fault].add(payee)
+
     async def settled(self) -> None:
         """Return once every callback under way was made."""
         while self._tasks:
@@ -128,6 +152,13 @@ class DisbursePeer:
         async with self._http.post(f"{self.callback_url}/{path}", data=orjson.dumps(body)) as reply:
             self.answers.append((reply.status, await reply.read()))
             return reply.status
+
+    async def _state(self, request: web.Request) -> web.Response:
+        """Tell what is in its books, for whoever tries a hub against it."""
+        twice = len(self.moved) - len(set(self.moved))
+        return web.json_response(
+            {"orders": len(self.bodies), "asked": self.asked, "moved": len(self.moved), "twice": twice}
+        )
 
     async def _give_token(self, request: web.Request) -> web.Response:
         form = await request.post()
@@ -176,7 +207,7 @@ class DisbursePeer:
         if known is not None:
             if known[0] != item:
                 return [{**base, "status": "rjct", "status_reason_code": "rjct.reference_id.duplicate"}]
-            return [] if payee in self.silent else [known[1]]
+            return [] if _among(payee, self.silent) else [known[1]]
         code = self._fault(item)
         echoed: dict[str, Any] = {name: item[name] for name in _ECHOED if name in item}
         entry: dict[str, Any] = {**base, **echoed, "status": "succ"}
@@ -184,13 +215,13 @@ class DisbursePeer:
             entry = {**base, "status": "rjct", "status_reason_code": code}
         else:
             self.moved.append((transaction, reference))
-        if payee in self.wrong:
+        if _among(payee, self.wrong):
             entry["amount"] = "0.01"
         self._known[key] = (item, entry)
-        if payee in self.silent:
+        if _among(payee, self.silent):
             return []
-        more = [entry] if payee in self.doubled else []
-        if payee in self.turncoats:
+        more = [entry] if _among(payee, self.doubled) else []
+        if _among(payee, self.turncoats):
             more = [{**base, "status": "rjct", "status_reason_code": "rjct.payee_fa.invalid"}]
         return [entry, *more]
 
@@ -202,7 +233,7 @@ class DisbursePeer:
             return "rjct.amount.invalid"
         if not re.fullmatch("[A-Z]{3}", str(item.get("currency_code"))):
             return "rjct.currency_code.invalid"
-        return "rjct.payee_fa.invalid" if item["payee_fa"] in self.refused else None
+        return "rjct.payee_fa.invalid" if _among(item["payee_fa"], self.refused) else None
 
     async def _status(self, request: web.Request) -> web.Response:
         self.asked += 1
@@ -220,7 +251,7 @@ class DisbursePeer:
             if known is None:
                 code = {"status": "rjct", "status_reason_code": "rjct.reference_id.invalid"}
                 entries.append({"reference_id": reference, "timestamp": now(), **code})
-            elif known[0]["payee_fa"] in self.silent:
+            elif _among(known[0]["payee_fa"], self.silent):
                 entries.append({"reference_id": reference, "timestamp": now(), "status": "pdng"})
             else:
                 entries.append(known[1])
@@ -265,3 +296,7 @@ class DisbursePeer:
         task = asyncio.get_running_loop().create_task(go())
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+
+def _among(payee: str, chosen: Set[str]) -> bool:
+    return payee in chosen or "" in chosen

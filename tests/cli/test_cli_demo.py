@@ -169,6 +169,33 @@ def test_the_bench_prints_one_object_with_every_figure_beside_its_limit(
     assert "full speed" not in done.stderr, "with --json nothing but errors goes to what is no terminal"
 
 
+@pytest.mark.slow
+def test_the_bench_of_a_rail_pays_everybody_once_and_puts_its_cost_beside_that_of_its_signatures(
+    tmp_path: Path, database_url: str
+) -> None:
+    done = hub(
+        tmp_path, "bench", "payments", "--rail", "g2p_connect", "--ledger", "--messages", "500", "--json",
+        HUB_DATABASE_URL=database_url,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    report = json.loads(done.stdout)
+    assert report["settings"] == {
+        "rail": "g2p_connect", "payments": 500, "ledger": "both", "message_items": 100,
+    }  # fmt: skip
+    assert all(set(row) == BENCH_KEYS for row in report["results"])
+    found = {row["metric"]: row for row in report["results"]}
+    for name in ("single", "batch"):
+        assert found[f"{name}.wrong"]["value"] == found[f"{name}.ledger.wrong"]["value"] == 0
+        assert found[f"{name}.messages"]["value"] == (500 if name == "single" else 5)
+        assert found[f"{name}.questions"]["value"] == 0, (
+            "all are told by signed callbacks, none is asked about"
+        )
+        beside = sum(found[f"raw.{name}.{what}"]["value"] for what in ("sign", "verify"))
+        share = beside if name == "single" else beside / 100
+        assert found[f"{name}.cpu"]["limit"] == pytest.approx(share, abs=0.002, rel=0.1)
+        assert found[f"{name}.cpu"]["value"] > found[f"{name}.cpu"]["limit"]
+
+
 def outside(ministry: dict[str, str], mailbox: list[str]) -> SimpleNamespace:
     """Return receivers whose books hold the given events."""
     seen = [

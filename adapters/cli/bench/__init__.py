@@ -15,7 +15,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from adapters.cli.bench import cycle, importing, mapper, payments, payments_phee, rules, search
+from adapters.cli.bench import cycle, importing, mapper, payments, payments_g2p, payments_phee, rules, search
 from adapters.cli.bench import people as creating
 from adapters.cli.bench.path import GOAL_CPU_MS, GOAL_RATE, GOAL_RATIO, Bench, Run
 from adapters.cli.output import ERR, OUT, print_json
@@ -32,6 +32,7 @@ class Rail(StrEnum):
 
     MOJALOOP = "mojaloop"
     PAYMENT_HUB_EE = "payment_hub_ee"
+    G2P_CONNECT = "g2p_connect"
 
 
 class Name(StrEnum):
@@ -55,7 +56,10 @@ def bench(
     people: Annotated[
         int, typer.Option(min=1000, max=20_000_000, help="People that are filled in and searched.")
     ] = 100_000,
-    rail: Annotated[Rail, typer.Option(help="Which rail's payments are measured.")] = Rail.MOJALOOP,
+    rail: Annotated[
+        Rail,
+        typer.Option(help="Which rail's payments are measured: mojaloop, payment_hub_ee or g2p_connect."),
+    ] = Rail.MOJALOOP,
     ledger: Annotated[
         bool, typer.Option("--ledger", help="Pay by the ledger in the database too (for `payments`).")
     ] = False,
@@ -106,9 +110,16 @@ def bench(
 
 def _payments(rail: Rail, messages: int, ledger: bool, as_json: bool) -> None:
     how: dict[str, Any] = {"rail": rail.value, "payments": messages, "ledger": "both" if ledger else "memory"}
-    one: Any = payments_phee
+    measured = {
+        Rail.MOJALOOP: payments,
+        Rail.PAYMENT_HUB_EE: payments_phee,
+        Rail.G2P_CONNECT: payments_g2p,
+    }
+    one: Any = measured[rail]
     if rail is Rail.MOJALOOP:
-        one, how["window"] = payments, payments.WINDOW
+        how["window"] = payments.WINDOW
+    elif rail is Rail.G2P_CONNECT:
+        how["message_items"] = payments_g2p.ITEMS
     try:
         database = database_url(load_settings()) if ledger else None
         run(_people(Name.PAYMENTS, partial(one.measure, messages, database), one.rows, how, as_json))

@@ -83,17 +83,18 @@ async def pay(
     pool: asyncpg.Pool,
     rail: Rail,
     orders: Iterator[PaymentInstruction],
+    batch: str | None = TARGET,
 ) -> Kept:
-    """Enter orders as one batch, drive the rail until all have ended, and say what that took."""
+    """Enter orders as one batch, or each for itself where `batch` is None, drive the rail until all have ended, and say what that took."""
     message, entered, units = uuid7(), 0, 0
     process = psutil.Process()
     before, cpu, began = await processor.backends(pool), time.process_time(), time.perf_counter()
     memory = most = process.memory_info().rss
     while some := list(islice(orders, _CHUNK)):
-        await held.enter(TARGET, message, TARGET, some)
+        await held.enter(TARGET, message, batch, some)
         entered += len(some)
         units += sum(one.amount.minor_units for one in some)
-    await held.complete(TARGET, message, TARGET, {"count": entered, "minor_units": units})
+    await held.complete(TARGET, message, batch, {"count": entered, "minor_units": units})
     try:
         async with asyncio.timeout(_WAIT), Driver(TARGET, held, Opened(rail)):
             while True:
