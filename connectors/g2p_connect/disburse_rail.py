@@ -100,14 +100,15 @@ class DisburseRail:
         together: dict[str, list[tuple[Transfer, dict[str, Any]]]] = defaultdict(list)
         for row, item in await self._payable(rows):
             together[_transaction(row)].append((row, item))
-        for transaction_id, group in together.items():
-            for start in range(0, len(group), self.settings.message_items):
-                chunk = group[start : start + self.settings.message_items]
-                named = [row for row, item in chunk if known_by_mapper(item["payee_fa"], self.settings)]
-                if self.mapper is None or not named:
-                    await self._store(transaction_id, chunk)
-                elif held := await self._held(chunk):
-                    self._spawn(self._resolve(self.mapper, transaction_id, held))
+        size = self.settings.message_items
+        # All at once: their steps share a commit, and a payment alone does not wait for that of the one before it.
+        await asyncio.gather(
+            *(
+                self._send(transaction_id, group[start : start + size])
+                for transaction_id, group in together.items()
+                for start in range(0, len(group), size)
+            )
+        )
 
     async def ask(self, rows: Sequence[Transfer]) -> None:
         """Ask what became of what was ordered, and let what paused wait for a message again."""
@@ -133,8 +134,11 @@ class DisburseRail:
         """Act on what a callback says and return how many of its payments are ours; one that is not proven makes the hub ask."""
         known, steps = 0, []
         asking: dict[str, list[Transfer]] = defaultdict(list)
-        for told in entries:
-            for row in await self.ledger.find("payment", told.reference_id):
+        listed = list(entries)
+        # All at once, as one question to the books: one after another, a callback about a hundred would wait a hundred times.
+        found = await asyncio.gather(*(self.ledger.find("payment", told.reference_id) for told in listed))
+        for told, rows in zip(listed, found, strict=True):
+            for row in rows:
                 known += 1
                 if not believed:
                     if row.state in {SENT, UNKNOWN}:
@@ -142,9 +146,9 @@ class DisburseRail:
                 elif (step := judged(row, told)) is not None:
                     steps.append(step)
         await self.ledger.apply(steps)
-        for transaction_id, rows in asking.items():
-            for start in range(0, len(rows), _ASKED_AT_ONCE):
-                group = rows[start : start + _ASKED_AT_ONCE]
+        for transaction_id, waiting in asking.items():
+            for start in range(0, len(waiting), _ASKED_AT_ONCE):
+                group = waiting[start : start + _ASKED_AT_ONCE]
                 hand = f"{transaction_id}/{group[0].id}"
                 if hand not in self._in_hand:
                     self._in_hand.add(hand)
@@ -168,6 +172,14 @@ class DisburseRail:
         if failed:
             await self.ledger.apply(failed)
         return found
+
+    async def _send(self, transaction_id: str, chunk: _Group) -> None:
+        if self.mapper is None or not any(
+            known_by_mapper(item["payee_fa"], self.settings) for _, item in chunk
+        ):
+            await self._store(transaction_id, chunk)
+        elif held := await self._held(chunk):
+            self._spawn(self._resolve(self.mapper, transaction_id, held))
 
     async def _held(self, chunk: _Group) -> _Group:
         """Note that payees are being asked about; a process that dies meanwhile leaves them to be asked about again."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any, ClassVar
 
 import orjson
 import pytest
@@ -75,6 +76,30 @@ async def test_without_a_word_the_hub_asks(path: G2pPath, peer: DisbursePeer) ->
     await path.reach(paid=2)
     assert peer.asked >= 1
     assert len(peer.moved) == 2
+
+
+class LeisurelyPath(G2pPath):
+    """Books that gather for a second and more before they commit, and a hub that would ask only much later."""
+
+    commit_ms = 1500.0
+    more: ClassVar[dict[str, Any]] = {"first_ask": 300.0}
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["single payments", "a callback about a batch"])
+async def test_payments_share_the_commits_of_the_books_in_place_of_waiting_for_one_each(
+    database_url: str, tmp_path: Path, peer: DisbursePeer, together: bool
+) -> None:
+    async with LeisurelyPath(database_url, tmp_path, peer) as path:  # type: ignore[arg-type]
+        if together:
+            await path.instruct(path.order([instruction(number) for number in range(1, 101)]))
+        else:
+            await path.driver.stop()
+            for number in range(1, 101):
+                await path.instruct(single(number))
+            path.driver.start()
+        # One after another they would wait for a hundred commits, which is 150 seconds.
+        await path.reach(75, paid=100)
+    assert (len(peer.bodies), len(peer.moved)) == (1 if together else 100, 100)
 
 
 async def test_an_order_that_got_lost_goes_again_to_the_byte_and_is_paid_once(

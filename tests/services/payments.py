@@ -397,6 +397,8 @@ class PayPath(MessagePath):
     connector: ClassVar[type[Any]] = PeerConnector
     port = 0
     """Where callbacks are taken; 0 picks a port."""
+    commit_ms: ClassVar[float] = 3.0
+    """How long the books gather steps and questions for one commit."""
 
     def __init__(
         self, database_url: str, folder: Path, peer: Peer, *, due: float = 1.0, window: int = 16
@@ -413,7 +415,7 @@ class PayPath(MessagePath):
 
     async def __aenter__(self) -> PayPath:
         await super().__aenter__()
-        self.books = Books(self.pool, self.vault)
+        self.books = Books(self.pool, self.vault, group_commit_ms=self.commit_ms)
         self._stack.push_async_callback(self.books.drain)
         await self.open_targets()
         return self
