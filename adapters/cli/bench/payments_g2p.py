@@ -41,7 +41,6 @@ _NAME: Final = "g2p-connect"
 _WARM: Final = 200
 _CHUNK: Final = 1000
 _WAIT: Final = 1800.0
-_LOOK: Final = 0.05
 
 
 @dataclass(slots=True)
@@ -182,8 +181,7 @@ async def _pay(
             ledger.order((_order(n) for n in range(start, min(start + _CHUNK, numbers.stop))), batch)
             await asyncio.sleep(0)
         async with asyncio.timeout(_WAIT):
-            while ledger.moving():  # noqa: ASYNC110 - the event of the ledger is the driver's
-                await asyncio.sleep(_LOOK)
+            await ledger.still()
 
     async with Driver(books.TARGET, ledger, Opened(rail)):
         await all_of(range(-_WARM, 0), None if batch is None else f"{batch}-warm")
