@@ -70,7 +70,7 @@ class Told:
                 "PATH": "/usr/bin:/bin", "HUB_DATABASE_URL": self._url, "HUB_DATA_DIR": str(self._folder),
                 "HUB_LOG_LEVEL": "DEBUG",
             },
-            cwd=self._folder, capture_output=True, timeout=120, check=False, text=True,
+            cwd=self._folder, capture_output=True, timeout=240, check=False, text=True,
         )  # fmt: skip
         assert (done.returncode != 0) is fails, done.stderr
         self.parts.append(done.stderr)

@@ -38,7 +38,7 @@ def hub(folder: Path, *words: str, **env: str) -> subprocess.CompletedProcess[st
         env={**clean, **env},
         capture_output=True,
         text=True,
-        timeout=110,
+        timeout=240,
         check=False,
     )
 

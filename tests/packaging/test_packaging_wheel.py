@@ -22,7 +22,7 @@ def _run(*words: str, cwd: Path, path: Path | None = None) -> subprocess.Complet
     if path is not None:
         env["PYTHONPATH"] = str(path)
     return subprocess.run(
-        [sys.executable, *words], cwd=cwd, env=env, capture_output=True, text=True, timeout=110, check=False
+        [sys.executable, *words], cwd=cwd, env=env, capture_output=True, text=True, timeout=240, check=False
     )
 
 
