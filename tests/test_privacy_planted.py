@@ -101,7 +101,7 @@ async def post(http: aiohttp.ClientSession, fleet: Fleet, token: str, **options:
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(300)
 @pytest.mark.rabbitmq
 async def test_nothing_planted_is_in_logs_metrics_queues_tables_or_listings(
     fleet: Fleet, sandbox: WebhookSandbox
