@@ -129,8 +129,11 @@ async def test_an_answer_its_keys_did_not_sign_is_not_believed(side: Side) -> No
     assert [one.state for one in await mapper.resolve([Item(ID)], soon())] == ["active"], "none were agreed"
     mapper = await side.open_later()
     with pytest.raises(Unavailable) as missing:
-        await mapper.resolve([Item(ID)], soon(0.5))
+        await mapper.resolve([Item(ID)], soon(3.0))
     assert missing.value.code == "callback-missing"
+    async with asyncio.timeout(45):
+        while not side.codes:
+            await asyncio.sleep(0.01)
     assert side.codes == ["err.signature.invalid"]
 
 
